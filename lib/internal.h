@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* What the library's own files share and the public does not see. */
+#ifndef TN_INTERNAL_H
+#define TN_INTERNAL_H
+#include "tern.h"
+
+#define TN_ARRAY_LEN(a) ((int)(sizeof(a) / sizeof *(a)))
+
+/* Memory through the allocator in use. tn_mem_new clears; a NULL result means memory is short. */
+void *tn_mem_new(size_t bytes);
+void *tn_mem_resize(void *, size_t bytes);
+void *tn_mem_aligned(size_t bytes); /* aligned to 64 and cleared; release with tn_mem_aligned_free */
+void tn_mem_aligned_free(void *);
+
+/*
+ * Scalar functions whose bits do not depend on the C library (all that stands between seed and weights must not):
+ * natural logarithm, cos(2 pi x), and x to an integer power; double, errors below 1e-15 relative.
+ */
+double tn_exact_log(double x);
+double tn_exact_cos2pi(double x);
+double tn_exact_powi(double x, long n);
+double tn_exact_exp(double x);
+double tn_exact_pow(double x, double p);
+double tn_exact_erf(double x);
+
+/* fn(arg, lo, hi) over pieces of grain elements of [0, n), on tn_parallel. */
+typedef void tn_range_fn(void *arg, size_t lo, size_t hi);
+void tn_parallel_range(size_t n, size_t grain, tn_range_fn *fn, void *arg);
+
+/*
+ * C (m x n, row stride ldc) = op(A) op(B) or += with add; element (i, p) of op(A) at a[i * ars + p * acs], (p, j) of
+ * op(B) at b[p * brs + j * bcs]. Runs on tn_parallel; the bits do not depend on threads or vector level when
+ * tern's own kernels are used.
+ */
+typedef struct {
+    int m, n, k;
+    const tn_real *a;
+    ptrdiff_t ars, acs;
+    const tn_real *b;
+    ptrdiff_t brs, bcs;
+    const tn_real *packed_b; /* B packed by tn_gemm_pack, or NULL */
+    tn_real *c;
+    ptrdiff_t ldc;
+    int add;
+    const tn_real *bias; /* n, or NULL */
+    int relu;
+} tn_gemm_args;
+void tn_gemm(const tn_gemm_args *);
+size_t tn_gemm_packed_len(int n, int k); /* reals */
+void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, tn_real *out);
+int tn_gemm_own(void); /* 1: products run on tern's own kernels */
+
+/* The parts of the parameter set that only the library touches. */
+struct tn_params {
+    int n, cap, sealed;
+    tn_param **p;
+    tn_real *w, *g;
+    size_t len;       /* reals in each flat buffer */
+    uint64_t version; /* grows with every change of the weights */
+    struct tn_packed *packed; /* one a parameter, see gemm.c */
+};
+int tn_packed_new(tn_params *); /* -1: out of memory */
+void tn_packed_free(tn_params *);
+/*
+ * The matrix w (rows, cols) packed as B of a product: transposed (k = cols, n = rows: x w') or plain (k = rows,
+ * n = cols: gy w). A parameter's packed forms are made once a version of its weights; another tensor's are made in
+ * its tape's scratch.
+ */
+const tn_real *tn_packed(const tn_t *w, int transposed);
+
+/* Sum of squares in double over pieces of fixed size, added up in order. */
+double tn_sum_squares(size_t n, const tn_real *x);
+#endif

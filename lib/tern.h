@@ -1,0 +1,604 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * tern.h: the public interface of the tern library, in reading order. This file is its manual.
+ *
+ *   1 numbers and errors    2 random numbers    3 threads and memory    4 the tape
+ *   5 operations            6 composites and losses                     7 gradients
+ *   8 parameters            9 initialisers     10 layers               11 options
+ *  12 optimizers           13 schedules        14 the training step    15 files
+ *
+ * Models are in tern_models.h, data sets in tern_data.h, paired statistics in tern_stats.h.
+ *
+ * A training step, whole:
+ *
+ *     tn_tape_reset(tape);
+ *     tn_t *x = tn_input(tape, pixels, 2, (int[]){n, 784});
+ *     tn_t *h = tn_linear_fwd(&fc1, x, TN_ACT_RELU);
+ *     tn_t *loss = tn_cross_entropy(tn_linear_fwd(&fc2, h, TN_ACT_NONE), labels, NULL);
+ *     tn_backward(loss, params, 0);
+ *     tn_optim_step(optim, &tick);
+ *
+ * Threads: a tape, and the parameters and optimizer used with it, belong to one thread at a time; different
+ * tapes with different parameters may be used from different threads at once. Functions that take only const
+ * pointers may be called from anywhere.
+ */
+#ifndef TERN_H
+#define TERN_H
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* ---- 1. Numbers and errors ------------------------------------------------------------------------- */
+
+/*
+ * The library is built twice from the same sources: float (libtern) and double (libtern64). Define TN_DOUBLE
+ * before this header to speak to the second; its symbols are renamed to tn64_..., so one program can link
+ * both, one header a source file.
+ */
+#ifdef TN_DOUBLE
+typedef double tn_real;
+#include "tern64.h"
+#else
+typedef float tn_real;
+#endif
+
+#ifndef TN_API
+#if defined(__GNUC__)
+#define TN_API __attribute__((visibility("default")))
+#else
+#define TN_API
+#endif
+#endif
+#if defined(__GNUC__)
+#define TN_PRINTF(f, a) __attribute__((format(printf, f, a)))
+#define TN_NORETURN     __attribute__((noreturn))
+#else
+#define TN_PRINTF(f, a)
+#define TN_NORETURN
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define TN_VERSION "0.1.0"
+enum { TN_ABI = 1 };                 /* of the structs below; every definition struct carries it */
+enum { TN_MAX_DIM = 4 };             /* dimensions of a tensor */
+enum { TN_MAX_NAME = 64 };           /* bytes of a parameter's name, its 0 included */
+
+TN_API const char *tn_version(void); /* of the library that runs, TN_VERSION being that of the header */
+
+/*
+ * The outside world (files, options, data, memory) returns -1 or NULL and leaves a message: what is wrong,
+ * where, and what to do. A tn_err pointer may always be NULL.
+ */
+typedef struct { char msg[512]; } tn_err;
+TN_API int tn_fail(tn_err *e, const char *fmt, ...) TN_PRINTF(2, 3); /* formats into e; returns -1 */
+
+/* ---- 2. Random numbers ------------------------------------------------------------------------------- */
+
+/*
+ * splitmix64. A generator is made for one purpose from (seed, stream, name, i, j) and has no other state, so
+ * a draw never depends on how many draws something else made. Streams in use: "init" (name: the parameter),
+ * "shuffle" (i: epoch), "dropout" (name: the layer, i: step, j: row), "subset", "noise", "split".
+ */
+typedef struct { uint64_t s; } tn_rng;
+TN_API tn_rng   tn_rng_make(uint64_t seed, const char *stream, const char *name, uint64_t i, uint64_t j);
+TN_API uint64_t tn_rng_next(tn_rng *);                    /* 64 random bits */
+TN_API double   tn_uniform(tn_rng *);                     /* in [0, 1), a multiple of 2^-53 */
+TN_API double   tn_normal(tn_rng *);                      /* mean 0, variance 1; Box-Muller, two uniforms a draw */
+TN_API int      tn_below(tn_rng *, int n);                /* 0 ... n - 1, floor(u n) */
+TN_API void     tn_permutation(tn_rng *, int n, int *p);  /* Fisher-Yates of 0 ... n - 1 into p[n] */
+
+/* ---- 3. Threads and memory ----------------------------------------------------------------------------- */
+
+/*
+ * Runs fn(arg, 0) ... fn(arg, nchunk - 1) on OpenMP's threads (omp_set_num_threads, OMP_NUM_THREADS), neighbours
+ * on one thread. nchunk must be a function of shapes alone. fn must not panic and must not call tn_parallel.
+ */
+TN_API void tn_parallel(int nchunk, void (*fn)(void *arg, int chunk), void *arg);
+TN_API int  tn_threads(void);                             /* threads that tn_parallel would use now */
+
+/* All memory of the library goes through these three; set them before its first use, or never. */
+typedef struct {
+    void *(*alloc)(size_t);
+    void *(*resize)(void *, size_t);
+    void (*release)(void *);
+} tn_allocator;
+TN_API void tn_set_allocator(const tn_allocator *);
+
+/* Vector level in use ("avx2"), or NULL with a message if TERN_SIMD asks for one that is not there. */
+TN_API const char *tn_simd(tn_err *);
+/* Products by "own" kernels (the default in float) or "openblas"; see the log's numeric mode. -1: unknown word. */
+TN_API int         tn_gemm_backend(const char *word, tn_err *);
+TN_API const char *tn_gemm_backend_name(void);
+/* c (m, n) = op(a) op(b), row major; ta, tb 1: the transpose; add 1: added to c. For optimizers that need products. */
+TN_API void tn_product(int m, int n, int k, const tn_real *a, int ta, const tn_real *b, int tb, tn_real *c, int add);
+
+/* ---- 4. The tape ------------------------------------------------------------------------------------------ */
+
+/*
+ * A tape owns every tensor that is computed on it: an arena that grows until it is warm, and the record. The
+ * position on the tape is the topological order. Ops take no context: a tensor knows its tape, and mixing two
+ * tapes panics.
+ */
+typedef struct tn_t tn_t;
+typedef struct tn_op tn_op;
+typedef struct tn_tape tn_tape;
+typedef struct tn_param tn_param;
+typedef struct tn_params tn_params;
+
+/* tn_tape_new(err): a new tape; NULL if memory is short or if header and library do not match. */
+#define tn_tape_new(err) tn_tape_new_checked(TN_ABI, sizeof(tn_real), sizeof(struct tn_t), (err))
+TN_API tn_tape *tn_tape_new_checked(int abi, size_t real_size, size_t tensor_size, tn_err *);
+TN_API void     tn_tape_free(tn_tape *);                  /* NULL is fine */
+/* Forgets every tensor and binding; keeps the memory, the mode and the panic hook. */
+TN_API void     tn_tape_reset(tn_tape *);
+TN_API size_t   tn_tape_bytes(const tn_tape *);           /* memory held now */
+TN_API long     tn_tape_allocations(const tn_tape *);     /* calls of the allocator so far: constant once warm */
+
+/* Recording on (the start) or off; returns what it was. Off: values only, for evaluation. */
+TN_API int tn_record(tn_tape *, int on);
+/*
+ * Training mode for dropout: masks are drawn from (seed, layer's name, step, first_row + row of the tensor).
+ * tn_eval_mode: dropout passes its input through. A new tape is in evaluation mode.
+ */
+TN_API void tn_train_mode(tn_tape *, uint64_t seed, long step, int first_row);
+TN_API void tn_eval_mode(tn_tape *);
+
+/* What the three calls above have set: for ops and layers that behave by mode. */
+typedef struct { int record, train; uint64_t seed; long step; int first_row; } tn_mode;
+TN_API tn_mode tn_tape_mode(const tn_tape *);
+
+/* Everything made on the tape after tn_mark is dropped by tn_rewind, newest mark first; so are bindings to it. */
+typedef struct { int node; size_t block, used; } tn_place;
+TN_API tn_place tn_mark(const tn_tape *);
+TN_API void     tn_rewind(tn_tape *, tn_place);
+
+/*
+ * A bug in the caller (a shape that does not fit) panics with the op's name and the shapes. The tape's hook gets
+ * the message first and may leave by longjmp (or, in C++, by throw); the tape is then good for tn_tape_reset.
+ * Without a hook, or when it returns: the message on stderr and abort(). Functions without a tape (tn_param_add,
+ * tn_optim_step) have no hook. Short memory in the middle of a tape is such a panic, too.
+ */
+TN_API void tn_on_panic(tn_tape *, void (*hook)(void *arg, const char *msg), void *arg);
+TN_NORETURN TN_API void tn_panic(tn_tape *, const char *fmt, ...) TN_PRINTF(2, 3);
+#define TN_CHECK(tape, cond, ...) ((cond) ? (void)0 : tn_panic((tape), __VA_ARGS__))
+
+struct tn_t {
+    tn_tape *tape;
+    const tn_op *op;         /* NULL: a leaf or an input */
+    tn_real *x;              /* values: contiguous, row major, NCHW */
+    size_t len;
+    int nd, dim[TN_MAX_DIM]; /* nd 0: a scalar, len 1 */
+    int id;                  /* position on the tape */
+    int needs;               /* 1: a gradient may be asked for through it */
+    int nsrc;
+    tn_t **src;              /* what it was computed from; NULL: an optional source that is absent */
+    void *aux;               /* the op's own arguments and what forward keeps for backward; on the tape */
+    tn_param *param;         /* the parameter whose leaf this is, or NULL */
+    uint64_t version;        /* of that parameter's weights when they were read */
+};
+
+TN_API tn_t *tn_input(tn_tape *, const tn_real *x, int nd, const int *dim); /* copies x; no gradient */
+TN_API tn_t *tn_leaf(tn_tape *, const tn_real *x, int nd, const int *dim);  /* copies x; gradients wanted */
+TN_API tn_t *tn_const(tn_tape *, double value);                             /* a scalar; no gradient */
+TN_API tn_t *tn_full(tn_tape *, double value, int nd, const int *dim);      /* filled with value; no gradient */
+TN_API tn_t *tn_stop(tn_t *);                                               /* same values, no gradient */
+TN_API double tn_value(const tn_t *);                                       /* of a tensor with one element */
+
+/*
+ * What an op's own code needs. tn_new makes the result, the op fills its x, tn_result records it; aux is copied, large
+ * things go into tn_scratch and aux points to them. At most 32 sources for an op with bwd.
+ */
+TN_API tn_t *tn_new(tn_tape *, int nd, const int *dim); /* values not set; not yet recorded as a result */
+TN_API tn_t *tn_result(const tn_op *, tn_t *y, int nsrc, tn_t *const src[], const void *aux, size_t aux_bytes);
+TN_API void *tn_scratch(tn_tape *, size_t bytes);       /* aligned to 64; dies at reset or rewind */
+TN_API int   tn_same_shape(const tn_t *, const tn_t *);
+TN_API void  tn_shape_text(const tn_t *, char out[64]); /* "(128, 784)" */
+
+/*
+ * All that the library knows about an op. A primitive has vjp: given gy = d loss / d y it sets gx[i] for each
+ * source i whose src[i]->needs, calling only tn_ functions, so that gradients of gradients work to any order;
+ * gx[i] left NULL means zero. A fused op has expand (the same value from primitives, out of y->src and y->aux)
+ * and bwd, its numeric backward: it writes (or adds to, where bit i of add is set) gx[i] for each i whose bit is
+ * set in need; its tn_scratch lives until it returns. A primitive may have bwd, too: it is used when nothing is
+ * recorded. flops: operations of the textbook forward pass, 2 a multiply-add; NULL: not counted.
+ */
+struct tn_op {
+    const char *name;
+    void (*vjp)(tn_t *y, tn_t *gy, tn_t *gx[]);
+    tn_t *(*expand)(tn_t *y);
+    void (*bwd)(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add);
+    double (*flops)(const tn_t *y);
+};
+
+/* ---- 5. Operations ------------------------------------------------------------------------------------------- */
+
+/* Elementwise with NumPy's broadcasting: dimensions align at the right, 1 stretches. */
+TN_API tn_t *tn_add(tn_t *, tn_t *);
+TN_API tn_t *tn_sub(tn_t *, tn_t *);
+TN_API tn_t *tn_mul(tn_t *, tn_t *);
+TN_API tn_t *tn_div(tn_t *, tn_t *);
+TN_API tn_t *tn_maximum(tn_t *, tn_t *);    /* NaN if either is; at equality each side gets half the gradient */
+TN_API tn_t *tn_minimum(tn_t *, tn_t *);
+/* Elementwise of one tensor. */
+TN_API tn_t *tn_scale(tn_t *, double);      /* x c */
+TN_API tn_t *tn_shift(tn_t *, double);      /* x + c */
+TN_API tn_t *tn_neg(tn_t *);
+TN_API tn_t *tn_exp(tn_t *);
+TN_API tn_t *tn_log(tn_t *);
+TN_API tn_t *tn_sqrt(tn_t *);               /* slope at 0 defined as 0, so that Adam can be differentiated */
+TN_API tn_t *tn_pow(tn_t *, double p);      /* slope at x = 0 defined as 0 where p < 1 */
+TN_API tn_t *tn_tanh(tn_t *);
+TN_API tn_t *tn_sigmoid(tn_t *);
+TN_API tn_t *tn_erf(tn_t *);
+TN_API tn_t *tn_softplus(tn_t *);           /* log(1 + exp x), no overflow */
+TN_API tn_t *tn_relu(tn_t *);               /* slope at 0: 0 */
+TN_API tn_t *tn_step(tn_t *);               /* 1 where x > 0, else 0; NaN stays; no gradient */
+TN_API tn_t *tn_sign(tn_t *);               /* -1, 0, 1; NaN stays; no gradient */
+TN_API tn_t *tn_abs(tn_t *);                /* slope at 0: 0 */
+TN_API tn_t *tn_clamp(tn_t *, double lo, double hi); /* slope 1 within [lo, hi], as PyTorch's; NaN stays */
+/* op(a) op(b) of two matrices, ta / tb: 1 takes the transpose. (m, k) (k, n) -> (m, n) */
+TN_API tn_t *tn_matmul(tn_t *a, tn_t *b, int ta, int tb);
+/*
+ * Shapes. One dimension given as -1 in tn_reshape is worked out. tn_reshape, and tn_slice along axis 0, share the values
+ * of their source: an op with several outputs gives one buffer and slices of it.
+ */
+TN_API tn_t *tn_reshape(tn_t *, int nd, const int *dim);
+TN_API tn_t *tn_transpose(tn_t *, int axis_a, int axis_b);
+TN_API tn_t *tn_sum_to(tn_t *, int nd, const int *dim);       /* adds up what broadcasting would have stretched */
+TN_API tn_t *tn_broadcast_to(tn_t *, int nd, const int *dim);
+TN_API tn_t *tn_slice(tn_t *, int axis, int lo, int hi);      /* [lo, hi) */
+TN_API tn_t *tn_embed_in(tn_t *, int axis, int lo, int size); /* zeros around: the adjoint of tn_slice */
+TN_API tn_t *tn_concat(int n, tn_t *const x[], int axis);
+/* y[i] = x[idx[i]] with flat indices (copied), y of shape dim; and its adjoint, y[idx[i]] += x[i] onto zeros. */
+TN_API tn_t *tn_take(tn_t *x, const int *idx, int nd, const int *dim);
+TN_API tn_t *tn_put_add(tn_t *x, const int *idx, int nd, const int *dim);
+
+/* ---- 6. Composites and losses ----------------------------------------------------------------------------------- */
+
+TN_API tn_t *tn_square(tn_t *);
+TN_API tn_t *tn_sum(tn_t *);                          /* of all elements: a scalar */
+TN_API tn_t *tn_mean(tn_t *);
+TN_API tn_t *tn_sum_axis(tn_t *, int axis);           /* keeps the axis, with size 1 */
+TN_API tn_t *tn_mean_axis(tn_t *, int axis);
+TN_API tn_t *tn_max_axis(tn_t *, int axis);           /* the first largest element gets the gradient; NaN wins */
+TN_API tn_t *tn_gelu(tn_t *);                         /* x Phi(x), exact: Hendrycks and Gimpel, arXiv:1606.08415 */
+TN_API tn_t *tn_gelu_tanh(tn_t *);                    /* its tanh form, same source, section 2 */
+TN_API tn_t *tn_softmax(tn_t *);                      /* over the last axis */
+TN_API tn_t *tn_log_softmax(tn_t *);                  /* over the last axis */
+/*
+ * Training mode: x mask / (1 - p), mask 1 with probability 1 - p; else x itself. name keys the random draws: rows are
+ * dim[0], and the same name used twice in a step gives the same mask twice.
+ */
+TN_API tn_t *tn_dropout(tn_t *, double p, const char *name);
+/* (x - mean) / sqrt(var + eps) over the last axis, times gain plus bias; Ba et al., arXiv:1607.06450 */
+TN_API tn_t *tn_layer_norm(tn_t *x, tn_t *gain, tn_t *bias, double eps);
+
+/*
+ * Losses. A prediction and a target of different shapes panic; nothing broadcasts. reduction: the mean as
+ * PyTorch defines it (over rows that count, weighted by their class weights), or the sum.
+ */
+typedef enum { TN_MEAN, TN_SUM } tn_reduction;
+typedef struct {
+    double label_smoothing;        /* 0 ... 1: the target is (1 - s) one-hot + s / classes */
+    int use_ignore, ignore_index;  /* rows with this label count for nothing */
+    const tn_real *class_weight;   /* one a class, or NULL for all 1 */
+    tn_reduction reduction;
+} tn_ce_options;
+/*
+ * Mean of -log softmax(logits)[label]; logits (n, classes), label[n] in 0 ... classes - 1 (another label panics). Labels
+ * and class weights are copied. Options may be NULL.
+ */
+TN_API tn_t *tn_cross_entropy(tn_t *logits, const int *label, const tn_ce_options *);
+TN_API tn_t *tn_mse(tn_t *y, tn_t *target, tn_reduction);
+TN_API tn_t *tn_bce_with_logits(tn_t *logits, tn_t *target, tn_reduction);
+TN_API tn_t *tn_huber(tn_t *y, tn_t *target, double delta, tn_reduction);
+/* lambda / 2 times the sum of squares of all parameters that decay: what adaml2 puts into its moments. */
+TN_API tn_t *tn_l2_penalty(tn_tape *, tn_params *, double lambda);
+
+/* ---- 7. Gradients ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * out[i] = d sum(gy y) / d wrt[i] for n tensors of y's tape (gy NULL: ones; zeros where y does not depend on
+ * wrt[i]). create_graph 1 records the gradients, so that they can be differentiated again; 0 computes numbers
+ * only, in memory that is reused as soon as it is dead; out[i]->needs is then 0. A wrt without needs (an input, or what
+ * was made while recording was off) panics.
+ */
+TN_API void tn_grad(tn_t *y, tn_t *gy, int n, tn_t *const wrt[], tn_t *out[], int create_graph);
+/*
+ * Gradients of a scalar loss for every parameter whose leaf is on its tape, into their g (zeros for the others);
+ * returns the loss. TN_ACCUMULATE adds to what g holds. Panics if the weights changed since they were used.
+ */
+enum { TN_ACCUMULATE = 1 };
+TN_API double tn_backward(tn_t *loss, tn_params *, unsigned flags);
+
+/* ---- 8. Parameters ----------------------------------------------------------------------------------------------------- */
+
+enum {
+    TN_NO_DECAY = 1, /* weight decay and penalty leave it alone: biases, normalisation gains */
+    TN_FROZEN = 2,   /* gradients are computed, the optimizer leaves it alone */
+    TN_BUFFER = 4    /* saved with the weights, no gradient, never optimised */
+};
+typedef struct tn_init { void (*fill)(const struct tn_init *, tn_real *w, const tn_param *, tn_rng *); double a, b; } tn_init;
+struct tn_param {
+    char name[TN_MAX_NAME];  /* "conv1.weight": PyTorch's names and shapes */
+    int index, nd, dim[TN_MAX_DIM];
+    size_t len, offset;      /* offset into the set's flat buffers, a multiple of 16 reals */
+    unsigned flags;
+    tn_init init;
+    tn_real *w, *g;          /* slices of the flat buffers; NULL before tn_params_seal */
+    tn_params *set;
+};
+/* One ordered, named set of parameters for a model; a layer's constructor adds to it. */
+TN_API tn_params *tn_params_new(void);                    /* NULL: out of memory */
+TN_API void       tn_params_free(tn_params *);
+/* Adds "layer.name" (layer NULL: "name"). Panics on a name used twice, an empty shape, or after the seal. */
+TN_API tn_param  *tn_param_add(tn_params *, const char *layer, const char *name, unsigned flags, tn_init,
+                               int nd, const int *dim);
+/* Lays all parameters out in one flat buffer and fills them from (seed, "init", name). -1: out of memory. */
+TN_API int        tn_params_seal(tn_params *, uint64_t seed, tn_err *);
+TN_API void       tn_params_init(tn_params *, uint64_t seed); /* fills them anew */
+TN_API int        tn_params_count(const tn_params *);
+TN_API tn_param  *tn_params_at(const tn_params *, int i);
+TN_API tn_param  *tn_params_find(const tn_params *, const char *name); /* NULL: no such name */
+TN_API size_t     tn_params_total(const tn_params *);     /* elements that are trained: no buffers */
+TN_API tn_real   *tn_params_flat(tn_params *, size_t *len);      /* all weights; gaps between slices are 0 */
+TN_API tn_real   *tn_params_flat_grad(tn_params *, size_t *len);
+/* To be called after any write to w that is not an optimizer's step: packed copies and leaves are then stale. */
+TN_API void       tn_params_touch(tn_params *);
+TN_API uint64_t   tn_params_version(const tn_params *);
+
+/*
+ * The parameter as a tensor of this tape: one leaf a parameter, so using it twice ties the weights; a new leaf once the
+ * weights have changed.
+ */
+TN_API tn_t *tn_use(tn_tape *, tn_param *);
+/*
+ * From now on tn_use gives t for this parameter on this tape (MAML's fast weights), or its own leaf again (NULL).
+ * Returns what was bound before. tn_backward finds the leaves, never what is bound.
+ */
+TN_API tn_t *tn_bind(tn_tape *, tn_param *, tn_t *t);
+TN_API double tn_grad_norm(const tn_params *);            /* Euclidean norm over all trained parameters */
+TN_API double tn_clip_norm(tn_params *, double max_norm); /* g *= min(1, max / (norm + 1e-6)), as PyTorch; returns norm */
+TN_API void   tn_clip_value(tn_params *, double max);     /* g into [-max, max] */
+/* Name of the first parameter with a NaN or infinity in its gradient (or weights); NULL: none. */
+TN_API const char *tn_nonfinite_grad(const tn_params *);
+TN_API const char *tn_nonfinite_weight(const tn_params *);
+
+/* ---- 9. Initialisers ------------------------------------------------------------------------------------------------------ */
+
+/* fan_in: elements of one output's slice, dim[1] dim[2] ...; fan_out: dim[0] dim[2] ... */
+TN_API tn_init tn_init_const(double value);
+TN_API tn_init tn_init_uniform(double lo, double hi);
+TN_API tn_init tn_init_normal(double mean, double std);
+TN_API tn_init tn_init_pytorch(void);               /* uniform in +-1/sqrt(fan_in): PyTorch's for linear and conv */
+TN_API tn_init tn_init_kaiming_uniform(double gain); /* +-gain sqrt(3 / fan_in); He et al., arXiv:1502.01852 */
+TN_API tn_init tn_init_kaiming_normal(double gain);  /* std gain / sqrt(fan_in); gain sqrt(2) for ReLU */
+TN_API tn_init tn_init_xavier_uniform(double gain);  /* +-gain sqrt(6 / (fan_in + fan_out)); Glorot and Bengio 2010 */
+TN_API tn_init tn_init_xavier_normal(double gain);
+TN_API tn_init tn_init_orthogonal(double gain);      /* rows or columns orthonormal; Saxe et al., arXiv:1312.6120 */
+
+/* ---- 10. Layers -------------------------------------------------------------------------------------------------------------- */
+
+typedef enum { TN_ACT_NONE, TN_ACT_RELU, TN_ACT_TANH, TN_ACT_SIGMOID, TN_ACT_GELU } tn_act;
+/* act(x w' + b) as one fused op: x (n, in), w (out, in), b (out) or NULL -> (n, out) */
+TN_API tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act);
+/* weight (out, in) and bias (out), both uniform in +-1/sqrt(in) as PyTorch's; bias 0: none. */
+typedef struct { tn_param *weight, *bias; } tn_linear;
+TN_API tn_linear tn_linear_new(tn_params *, const char *name, int in, int out, int bias);
+TN_API tn_t     *tn_linear_fwd(const tn_linear *, tn_t *x, tn_act);
+/* weight (gain, ones) and bias (zeros) of n features; neither decays. */
+typedef struct { tn_param *weight, *bias; double eps; } tn_norm;
+TN_API tn_norm tn_layer_norm_new(tn_params *, const char *name, int n);
+TN_API tn_t   *tn_layer_norm_fwd(const tn_norm *, tn_t *x);
+
+/* ---- 11. Options ---------------------------------------------------------------------------------------------------------------- */
+
+/*
+ * One table row an option: parsing, range check, help, log header and checkpoints follow from it. A table ends
+ * with a row without a name. A spec is "name:key=value,key=value"; list elements are separated by '/'.
+ */
+typedef enum { TN_REAL_OPT, TN_INT_OPT, TN_BOOL_OPT, TN_WORD_OPT, TN_TEXT_OPT, TN_LIST_OPT } tn_opt_type;
+enum { TN_OPEN_MIN = 1, TN_OPEN_MAX = 2 };          /* the bound itself is not allowed */
+enum { TN_MAX_LIST = 16, TN_MAX_TEXT = 256, TN_MAX_OPTS = 32 };
+typedef struct { int n; double v[TN_MAX_LIST]; } tn_list;
+typedef struct tn_opt {
+    const char *name;
+    tn_opt_type type; /* field: double | long | int | int (index of the word) | char[TN_MAX_TEXT] | tn_list */
+    size_t offset;
+    double def, min, max;   /* numbers and list elements; booleans and words: def is the index */
+    unsigned flags;
+    const char *text;       /* words "a|b|c"; default of a text or list */
+    const char *help;
+} tn_opt;
+/* The offset of a field whose size is that of T: a field of another type does not compile. */
+#define TN_FIELD(S, f, T) (offsetof(S, f) + 0 * sizeof(char[sizeof(((S *)0)->f) == sizeof(T) ? 1 : -1]))
+#define TN_OPT_REAL(S, f, def, lo, hi, flags, help)                                                                    \
+    {#f, TN_REAL_OPT, TN_FIELD(S, f, double), def, lo, hi, flags, NULL, help}
+#define TN_OPT_INT(S, f, def, lo, hi, help)  {#f, TN_INT_OPT, TN_FIELD(S, f, long), def, lo, hi, 0, NULL, help}
+#define TN_OPT_BOOL(S, f, def, help)         {#f, TN_BOOL_OPT, TN_FIELD(S, f, int), def, 0, 1, 0, "off|on", help}
+#define TN_OPT_WORD(S, f, words, def, help)  {#f, TN_WORD_OPT, TN_FIELD(S, f, int), def, 0, 0, 0, words, help}
+#define TN_OPT_TEXT(S, f, def, help)         {#f, TN_TEXT_OPT, TN_FIELD(S, f, char[TN_MAX_TEXT]), 0, 0, 0, 0, def, help}
+#define TN_OPT_LIST(S, f, def, lo, hi, help) {#f, TN_LIST_OPT, TN_FIELD(S, f, tn_list), 0, lo, hi, 0, def, help}
+#define TN_OPT_END                           {NULL, TN_REAL_OPT, 0, 0, 0, 0, 0, NULL, NULL}
+
+TN_API void tn_opts_default(const tn_opt *, void *dst);
+/*
+ * Parses "key=value,..." (NULL or empty: nothing) into dst over what is there. Bit i of *given (may be NULL) is
+ * set for each row that was named. what ("optimizer adam") opens the message of an error: unknown key with the
+ * nearest valid one, a bad number, a value out of range with the range, a key given twice.
+ */
+TN_API int  tn_opts_parse(const tn_opt *, void *dst, const char *text, const char *what, uint64_t *given, tn_err *);
+/* One value for one key, as tn_opts_parse does. */
+TN_API int  tn_opts_set(const tn_opt *, void *dst, const char *key, const char *value, const char *what, tn_err *);
+/* "key=value,..." that parses back to the same bits (at most cap bytes); all rows, or only what differs from def. */
+TN_API int  tn_opts_text(const tn_opt *, const void *src, int all, char *out, size_t cap);
+TN_API int  tn_opt_value(const tn_opt *, const void *src, char *out, size_t cap); /* one row's value as text */
+TN_API void tn_opts_help(const tn_opt *, FILE *, const char *indent); /* a line a row, wrapped to 80 columns */
+/* Splits "name:rest"; name gets the part before ':', the result points to the rest or to the final 0. */
+TN_API const char *tn_spec_split(const char *spec, char *name, size_t cap);
+/* The nearest of n words to a misspelt one, or NULL when none is near. */
+TN_API const char *tn_nearest(const char *word, int n, const char *const words[]);
+
+/* ---- 12. Optimizers --------------------------------------------------------------------------------------------------------------- */
+
+enum { TN_MAX_SLOT = 6, TN_MAX_OWN = 4, TN_MAX_SHARED = 8 };
+/* When and where a step happens. t counts optimizer steps from 1; the multipliers come from schedules. */
+typedef struct {
+    long t, total, steps_per_epoch; /* planned steps of the run; of an epoch */
+    int batch;                      /* images an optimizer step sees */
+    double lr_mul, wd_mul;          /* 1 when there is no schedule */
+    uint64_t seed;
+    long images;                    /* training images of an epoch; 0: batch x steps_per_epoch */
+} tn_tick;
+typedef struct tn_schedule tn_schedule;
+/* Tick t (from 1) of total, with the multipliers of the schedules (NULL: 1) at step t - 1; the other fields are 0. */
+TN_API tn_tick tn_tick_at(long t, long total, const tn_schedule *lr, const tn_schedule *wd);
+/* One parameter as an optimizer sees it. */
+typedef struct {
+    const char *name;
+    int index, nd, dim[TN_MAX_DIM];
+    size_t n;
+    unsigned flags;              /* TN_NO_DECAY: the decay options do not apply */
+    tn_real *w;
+    const tn_real *g;
+    tn_real *slot[TN_MAX_SLOT];  /* named, saved state */
+    double *own, *shared;        /* saved scalars: of this tensor, of its group */
+    void *scratch;               /* of the size that scratch() asked for */
+} tn_opt_tensor;
+typedef struct { const char *name; size_t len; double init; } tn_slot; /* len: reals; TN_ELEMENT: n */
+typedef enum { TN_ELEMENT, TN_TENSOR } tn_scope;
+/*
+ * An optimizer is pure: it never counts its calls, allocates, or looks anything up. Scalars are double, per-weight
+ * arithmetic is tn_real. A step is, for each group:
+ *   reduce   for each of its tensors, whole: adds to acc (sums over the group, zero before), may write own
+ *   decide   once: from acc, and what it left in shared at the last step, to shared
+ *   update   for each tensor. TN_ELEMENT: over ranges [lo, hi) on any threads, own and shared are only read.
+ *            TN_TENSOR: whole (0, n), one after the other on the caller's thread; may write own, may use tn_parallel.
+ * own and shared start at 0. size may be that of an older struct: the fields beyond it are then NULL.
+ */
+typedef struct tn_optim_def {
+    uint32_t abi, size;          /* TN_ABI, sizeof(tn_optim_def) */
+    const char *name, *summary;
+    const char *source;          /* where the formula comes from */
+    size_t hp_size;
+    const tn_opt *hp;            /* option table; the row "lr" must exist */
+    tn_scope scope;
+    int (*check)(void *hp, uint64_t given, tn_err *);                     /* optional: contradictions; may derive fields */
+    int (*slots)(const void *hp, int nd, const int *dim, tn_slot out[]);  /* how many; NULL: none */
+    size_t (*scratch)(const void *hp, int nd, const int *dim);            /* bytes a tensor; optional */
+    void (*begin)(const void *hp, tn_opt_tensor *);                       /* optional: after slots got their init value */
+    void (*reduce)(const void *hp, const tn_tick *, const tn_opt_tensor *, double acc[TN_MAX_SHARED]);   /* optional */
+    void (*decide)(const void *hp, const tn_tick *, const double acc[TN_MAX_SHARED], double shared[TN_MAX_SHARED]);
+    void (*update)(const void *hp, const tn_tick *, const tn_opt_tensor *, size_t lo, size_t hi);
+    /* optional: weights to evaluate with, where they differ from those that train */
+    void (*eval_weights)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *out);
+    /* optional: decay of one step as a factor, for the run header: w *= 1 - factor; 0: none */
+    double (*shrink)(const void *hp, const tn_tick *);
+} tn_optim_def;
+
+typedef struct tn_optim tn_optim;
+TN_API const tn_optim_def *const *tn_optims(int *n);      /* the built-in ones */
+TN_API const tn_optim_def *tn_optim_find(const char *name);
+/* From a spec "adamw:lr=1e-3,weight_decay=0.1" for sealed parameters; or from a definition of the caller's own. */
+TN_API tn_optim *tn_optim_new(tn_params *, const char *spec, tn_err *);
+TN_API tn_optim *tn_optim_new_def(tn_params *, const tn_optim_def *, const char *options, tn_err *);
+TN_API void      tn_optim_free(tn_optim *);
+/*
+ * Parameters whose name matches the pattern ('*' and '?') get these options on top; the last match holds. Before the
+ * first step only: slots depend on the options. -1: bad options, no match, or too late.
+ */
+TN_API int       tn_optim_group(tn_optim *, const char *pattern, const char *options, tn_err *);
+/* One step for all parameters that are not frozen, from their g. tick->t must be 1 + the steps so far, or it panics. */
+TN_API void      tn_optim_step(tn_optim *, const tn_tick *);
+TN_API long      tn_optim_steps(const tn_optim *);        /* steps so far; saved with the state */
+TN_API void      tn_optim_set_steps(tn_optim *, long);    /* for readers of checkpoints */
+TN_API const tn_optim_def *tn_optim_definition(const tn_optim *);
+TN_API const void         *tn_optim_options(const tn_optim *, const tn_param *); /* of the parameter's group */
+/* "adamw:lr=0.001,..." with every option, as resolved for the first group. */
+TN_API int       tn_optim_text(const tn_optim *, char *out, size_t cap);
+TN_API int       tn_optim_evaluates_elsewhere(const tn_optim *);
+/*
+ * Swaps the weights to evaluate with into the parameters (on 1; tick: the one of the last step) and the trained ones back
+ * (on 0; tick may be NULL). While they are in, tn_optim_step panics and tn_save_state refuses.
+ */
+TN_API void      tn_optim_eval(tn_optim *, const tn_tick *, int on);
+TN_API int       tn_optim_evaluating(const tn_optim *);
+/* Saved state, for checkpoints: slot s of parameter i (NULL beyond the last), and the scalars. */
+TN_API tn_real  *tn_optim_slot(tn_optim *, int param, int s, const char **name, size_t *len);
+TN_API double   *tn_optim_scalars(tn_optim *, int *n);
+/* State back to that of step 0. */
+TN_API void      tn_optim_reset(tn_optim *);
+
+/* ---- 13. Schedules ---------------------------------------------------------------------------------------------------------------- */
+
+/* The multiplier of the learning rate at step k (from 0) of total: a pure function. */
+typedef struct tn_schedule_def {
+    uint32_t abi, size;
+    const char *name, *summary;
+    size_t hp_size;
+    const tn_opt *hp;
+    double (*mul)(const void *hp, long step, long total); /* after the warm-up: both without its steps */
+    int uses_total;                                       /* 1: changes when the planned length changes */
+} tn_schedule_def;
+TN_API const tn_schedule_def *const *tn_schedules(int *n);
+/* "cosine:warmup=100". Every schedule has the option warmup: (k + 1) / W for the first W steps. */
+TN_API tn_schedule *tn_schedule_new(const char *spec, tn_err *);
+TN_API void         tn_schedule_free(tn_schedule *);
+TN_API double       tn_schedule_mul(const tn_schedule *, long step, long total);
+TN_API int          tn_schedule_uses_total(const tn_schedule *);
+TN_API int          tn_schedule_text(const tn_schedule *, char *out, size_t cap);
+
+/* ---- 14. The training step --------------------------------------------------------------------------------------------------------- */
+
+/*
+ * One optimizer step over one or more micro-batches: for each the tape is reset and put into training mode (seed of the
+ * tick, step t - 1, first_row = images so far); loss() builds the micro-batch's mean loss on it and says over how much
+ * weight the mean was taken (images, or rows that count), or returns NULL for an empty one. Gradients are summed in a fixed tree, clipped, refused when not
+ * finite, and given to the optimizer (NULL: they stay in g). The tape is left as it was after the last micro-batch, in
+ * evaluation mode. Options NULL: {1, 0, 0}.
+ */
+typedef tn_t *tn_loss_fn(void *arg, tn_tape *, int micro, double *weight);
+typedef struct {
+    int accumulate;          /* micro-batches a step, 1 or more */
+    double clip_norm;        /* 0: off */
+    double clip_value;       /* 0: off */
+} tn_step_options;
+typedef struct tn_stepper tn_stepper;
+TN_API tn_stepper *tn_stepper_new(tn_params *, tn_optim *, const tn_step_options *, tn_err *);
+TN_API void        tn_stepper_free(tn_stepper *);
+typedef struct {
+    double loss;      /* mean over the whole step */
+    double grad_norm; /* before clipping */
+    double weight;    /* what loss() reported, added up */
+    char nonfinite[TN_MAX_NAME + 64];
+} tn_step_result;
+/* 0: done. 1: loss or gradient not finite; nothing was updated and out->nonfinite names the first culprit. */
+TN_API int tn_stepper_run(tn_stepper *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
+/* The first tensor on the tape with a NaN or infinity: "op relu at position 7 (128, 10)". 0: all finite. */
+TN_API int tn_tape_nonfinite(const tn_tape *, char *out, size_t cap);
+/* Operations of the textbook algorithm recorded on the tape: forward, and with backward those of the gradients. */
+TN_API double tn_tape_flops(const tn_tape *, int backward);
+/* The i-th tensor on the tape, NULL beyond the last: for summaries and tools. */
+TN_API tn_t *tn_tape_at(const tn_tape *, int i);
+
+/* ---- 15. Files ------------------------------------------------------------------------------------------------------------------------ */
+
+/* Weights as safetensors under PyTorch's names; meta: "key\0value\0...\0" pairs or NULL. Written whole or not at all. */
+TN_API int tn_save_weights(const char *path, tn_params *, const char *meta, tn_err *);
+/* Strict: every tensor there, none extra, same shapes, all finite. F64, F16, BF16 are converted; *note says so. */
+TN_API int tn_load_weights(const char *path, tn_params *, char *note, size_t cap, tn_err *);
+/* Everything that training goes on from: weights, slots, scalars, and the caller's meta (JSON text). */
+TN_API int tn_save_state(const char *path, tn_params *, tn_optim *, const char *meta_json, tn_err *);
+/* meta_json comes back as malloc'ed text in *meta, to be freed with tn_free. */
+TN_API int tn_load_state(const char *path, tn_params *, tn_optim *, char **meta_json, tn_err *);
+/* Any file: replaced whole (temporary name, synced, renamed) or left as it was. Devices and pipes are written to. */
+TN_API int tn_write_file(const char *path, const void *data, size_t bytes, tn_err *);
+TN_API void tn_free(void *);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
