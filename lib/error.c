@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/* Messages for what goes wrong outside, the library's version, and the allocator that all memory goes through. */
+#include "internal.h"
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *tn_version(void) {
+    return TN_VERSION;
+}
+
+int tn_fail(tn_err *e, const char *fmt, ...) {
+    if (e) {
+        char msg[sizeof e->msg]; /* arguments may point into e->msg itself */
+        va_list ap;
+        va_start(ap, fmt);
+        vsnprintf(msg, sizeof msg, fmt, ap);
+        va_end(ap);
+        memcpy(e->msg, msg, sizeof msg);
+    }
+    return -1;
+}
+
+static tn_allocator allocator = {malloc, realloc, free};
+
+void tn_set_allocator(const tn_allocator *a) {
+    allocator = *a;
+}
+
+void *tn_mem_new(size_t bytes) {
+    void *p = allocator.alloc(bytes ? bytes : 1);
+    return p ? memset(p, 0, bytes) : NULL;
+}
+
+void *tn_mem_resize(void *p, size_t bytes) {
+    return allocator.resize(p, bytes ? bytes : 1);
+}
+
+void tn_free(void *p) {
+    if (p) allocator.release(p);
+}
+
+/* The pointer that the allocator gave stands in the word before the aligned block. */
+void *tn_mem_aligned(size_t bytes) {
+    if (bytes > SIZE_MAX - 128) return NULL;
+    char *raw = allocator.alloc(bytes + 64 + sizeof(void *));
+    if (!raw) return NULL;
+    uintptr_t at = ((uintptr_t)raw + sizeof(void *) + 63) & ~(uintptr_t)63;
+    ((void **)at)[-1] = raw;
+    return memset((void *)at, 0, bytes);
+}
+
+void tn_mem_aligned_free(void *p) {
+    if (p) allocator.release(((void **)p)[-1]);
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Products: how one is cut into chunks of work, which library runs it, and the cache of packed weights.
+ *
+ * Every element is one chain of fused multiply-adds over k, whatever the chunks, so the cut may follow speed alone;
+ * it is still a function of shape only. Row blocks keep 32 rows or more, so that a packed panel is reused; column
+ * blocks are whole panels of the widest level.
+ */
+#include "internal.h"
+#include "kernels/kernels.h"
+#include <cblas.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef TN_DOUBLE
+#define blas_gemm cblas_dgemm
+#else
+#define blas_gemm cblas_sgemm
+#endif
+
+/* -1: not asked for; the double build and processors without fused multiply-add take OpenBLAS then. */
+static atomic_int backend = -1;
+
+int tn_gemm_own(void) {
+    int b = atomic_load_explicit(&backend, memory_order_relaxed);
+    if (b >= 0) return b;
+#ifdef TN_DOUBLE
+    b = 0;
+#else
+    const char *forced = getenv("TERN_SIMD");
+    const tn_kernels_t *k = tn_kernels_get(NULL);
+    b = k && (strcmp(k->name, "plain") != 0 || (forced && !strcmp(forced, "plain")));
+#endif
+    atomic_store_explicit(&backend, b, memory_order_relaxed);
+    return b;
+}
+
+int tn_gemm_backend(const char *word, tn_err *e) {
+    int own = !strcmp(word, "own");
+    if (!own && strcmp(word, "openblas") != 0)
+        return tn_fail(e, "gemm: %s is not a way to make products; the words are own, openblas", word);
+    atomic_store(&backend, own);
+    return 0;
+}
+
+const char *tn_gemm_backend_name(void) {
+    return tn_gemm_own() ? "own" : "openblas";
+}
+
+/* ---- cutting ---- */
+
+enum { MIN_ROWS = 32, MIN_COLS = 2 * TN_NR_MAX, MAX_BLOCKS = 64 };
+static const double MIN_CHUNK_OPS = 1 << 20; /* some 10 us: well above the cost of waking a thread */
+
+typedef struct {
+    tn_gemm_args g;
+    const tn_kernels_t *k;
+    int row_blocks, col_blocks, panels;
+} gemm_job;
+
+static int cut(int n, int blocks, int i) {
+    return (int)((long)n * i / blocks);
+}
+
+static void gemm_chunk(void *p, int chunk) {
+    const gemm_job *j = p;
+    const tn_gemm_args *g = &j->g;
+    int rb = chunk / j->col_blocks, cb = chunk % j->col_blocks;
+    int r0 = cut(g->m, j->row_blocks, rb), r1 = cut(g->m, j->row_blocks, rb + 1);
+    int c0 = cut(j->panels, j->col_blocks, cb) * TN_NR_MAX, c1 = cut(j->panels, j->col_blocks, cb + 1) * TN_NR_MAX;
+    if (c1 > g->n) c1 = g->n;
+    if (r0 >= r1 || c0 >= c1) return;
+    const tn_real *a = g->a + r0 * g->ars, *bias = g->bias ? g->bias + c0 : NULL;
+    tn_real *c = g->c + r0 * g->ldc + c0;
+    if (g->packed_b)
+        j->k->gemm(r1 - r0, c1 - c0, g->k, a, g->ars, g->acs, g->packed_b + (size_t)c0 * (size_t)g->k, c, g->ldc, g->add,
+                   bias, g->relu);
+    else
+        j->k->gemm_raw_b(r1 - r0, c1 - c0, g->k, a, g->ars, g->acs, g->b + c0 * g->bcs, g->brs, g->bcs, c, g->ldc,
+                         g->add, bias, g->relu);
+}
+
+/* ---- OpenBLAS ---- */
+
+static void gemm_blas(const tn_gemm_args *g) {
+    CBLAS_TRANSPOSE ta = g->acs == 1 ? CblasNoTrans : CblasTrans, tb = g->bcs == 1 ? CblasNoTrans : CblasTrans;
+    /* a single row or column may carry any stride, but BLAS wants one that could be a leading dimension */
+    ptrdiff_t lda = ta == CblasNoTrans ? g->ars : g->acs, ldb = tb == CblasNoTrans ? g->brs : g->bcs;
+    int wide_a = ta == CblasNoTrans ? g->k : g->m, wide_b = tb == CblasNoTrans ? g->n : g->k;
+    if (lda < wide_a) lda = wide_a;
+    if (ldb < wide_b) ldb = wide_b;
+    blas_gemm(CblasRowMajor, ta, tb, g->m, g->n, g->k, 1, g->a, (int)lda, g->b, (int)ldb, g->add ? 1 : 0, g->c,
+              (int)g->ldc);
+    for (int i = 0; i < g->m && (g->bias || g->relu); i++) {
+        tn_real *c = g->c + i * g->ldc;
+        for (int j = 0; j < g->n; j++) {
+            if (g->bias) c[j] += g->bias[j];
+            if (g->relu) c[j] = c[j] < 0 ? 0 : c[j];
+        }
+    }
+}
+
+void tn_gemm(const tn_gemm_args *g) {
+    if (!tn_gemm_own()) {
+        gemm_blas(g);
+        return;
+    }
+    gemm_job j = {*g, tn_kernels_get(NULL), 1, 1, (g->n + TN_NR_MAX - 1) / TN_NR_MAX};
+    double ops = 2.0 * g->m * g->n * g->k;
+    if (g->packed_b)
+        while (2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks < MAX_BLOCKS && ops / j.row_blocks > 2 * MIN_CHUNK_OPS)
+            j.row_blocks *= 2;
+    while (2 * j.col_blocks * MIN_COLS <= g->n && j.row_blocks * j.col_blocks < 16
+           && ops / (j.row_blocks * j.col_blocks) > 2 * MIN_CHUNK_OPS)
+        j.col_blocks *= 2;
+    while (!g->packed_b && 2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks * j.col_blocks < 8
+           && ops / (j.row_blocks * j.col_blocks) > 2 * MIN_CHUNK_OPS)
+        j.row_blocks *= 2;
+    tn_parallel(j.row_blocks * j.col_blocks, gemm_chunk, &j);
+}
+
+void tn_product(int m, int n, int k, const tn_real *a, int ta, const tn_real *b, int tb, tn_real *c, int add) {
+    tn_gemm(&(tn_gemm_args){.m = m, .n = n, .k = k, .a = a, .ars = ta ? 1 : k, .acs = ta ? m : 1, .b = b,
+                            .brs = tb ? 1 : n, .bcs = tb ? k : 1, .c = c, .ldc = n, .add = add});
+}
+
+/* ---- packed weights ---- */
+
+size_t tn_gemm_packed_len(int n, int k) {
+    int nr = tn_kernels_get(NULL)->nr;
+    return (size_t)((n + nr - 1) / nr) * (size_t)nr * (size_t)k;
+}
+
+typedef struct {
+    int n, k;
+    const tn_real *b;
+    ptrdiff_t brs, bcs;
+    tn_real *out;
+} pack_job;
+
+static void pack_chunk(void *p, size_t lo, size_t hi) {
+    const pack_job *j = p;
+    int c1 = (int)hi * TN_NR_MAX;
+    if (c1 > j->n) c1 = j->n;
+    int c0 = (int)lo * TN_NR_MAX;
+    tn_kernels_get(NULL)->pack_b(j->k, c1 - c0, j->b + c0 * j->bcs, j->brs, j->bcs, j->out + (size_t)c0 * (size_t)j->k);
+}
+
+void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, tn_real *out) {
+    pack_job j = {n, k, b, brs, bcs, out};
+    size_t panel = (size_t)TN_NR_MAX * (size_t)k, grain = (1 << 15) / panel + 1;
+    tn_parallel_range((size_t)((n + TN_NR_MAX - 1) / TN_NR_MAX), grain, pack_chunk, &j);
+}
+
+typedef struct tn_packed {
+    tn_real *form[2];    /* plain, transposed; made at first use */
+    uint64_t version[2]; /* of the weights they were made from */
+} tn_packed_forms;
+
+int tn_packed_new(tn_params *s) {
+    s->packed = tn_mem_new((size_t)s->n * sizeof(tn_packed_forms));
+    return s->packed ? 0 : -1;
+}
+
+void tn_packed_free(tn_params *s) {
+    if (!s->packed) return;
+    for (int i = 0; i < s->n; i++)
+        for (int f = 0; f < 2; f++) tn_mem_aligned_free(s->packed[i].form[f]);
+    tn_free(s->packed);
+}
+
+const tn_real *tn_packed(const tn_t *w, int transposed) {
+    if (!tn_gemm_own()) return NULL;
+    int rows = w->dim[0], cols = (int)(w->len / (size_t)rows);
+    int n = transposed ? rows : cols, k = transposed ? cols : rows;
+    ptrdiff_t brs = transposed ? 1 : cols, bcs = transposed ? cols : 1;
+    size_t bytes = tn_gemm_packed_len(n, k) * sizeof(tn_real);
+    if (!w->param) {
+        tn_real *out = tn_scratch(w->tape, bytes);
+        tn_gemm_pack(n, k, w->x, brs, bcs, out);
+        return out;
+    }
+    tn_packed_forms *p = &w->param->set->packed[w->param->index];
+    if (!p->form[transposed]) {
+        p->form[transposed] = tn_mem_aligned(bytes);
+        TN_CHECK(w->tape, p->form[transposed], "out of memory: no room for the packed form of %s", w->param->name);
+    }
+    if (p->version[transposed] != w->param->set->version) {
+        tn_gemm_pack(n, k, w->x, brs, bcs, p->form[transposed]);
+        p->version[transposed] = w->param->set->version;
+    }
+    return p->form[transposed];
+}
+
+/* ---- sums ---- */
+
+double tn_sum_squares(size_t n, const tn_real *x) {
+    enum { PIECE = 1 << 14 };
+    double sum = 0;
+    for (size_t i = 0; i < n; i += PIECE) sum += tn_kernels_get(NULL)->sum_sq(n - i < PIECE ? n - i : PIECE, x + i);
+    return sum;
+}
+
+const char *tn_simd(tn_err *e) {
+    const tn_kernels_t *k = tn_kernels_get(e);
+    return k ? k->name : NULL;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* The tape's inside: what tape.c, grad.c, params.c and the stepper share. */
+#ifndef TN_TAPE_H
+#define TN_TAPE_H
+#include "internal.h"
+
+typedef struct {
+    char *mem;
+    size_t size;
+} tn_block;
+
+/* Memory that grows by blocks and is given back as a whole, or down to a mark. */
+typedef struct {
+    tn_block *block;
+    int n, cap, at; /* blocks; the one in use */
+    size_t used;    /* of that one */
+} tn_arena;
+
+/* What a tape remembers of a parameter: its leaf, and the tensor that stands for it. */
+typedef struct {
+    const tn_param *param;
+    tn_t *leaf, *bound;
+    uint64_t generation;
+    int leaf_id, bound_id; /* their places on the tape: a rewind may have dropped them */
+} tn_leaf_entry;
+
+enum { TN_POOL_CLASSES = 128 };
+typedef struct tn_free_buffer { struct tn_free_buffer *next; } tn_free_buffer;
+
+struct tn_tape {
+    tn_arena main, grads;
+    tn_t **node;
+    int n, cap;
+    int record;
+    int sweeping;        /* numeric gradients are being computed: nothing is recorded */
+    uint64_t generation; /* grows with each reset */
+    tn_leaf_entry *leaf; /* hash table, size a power of two */
+    int leaf_cap, leaf_n;
+    int bound_end; /* 1 + the highest place of a tensor that is bound to a parameter; 0: none */
+    tn_free_buffer *pool[TN_POOL_CLASSES]; /* dead gradient buffers by size class */
+    int training, first_row;
+    long step;
+    uint64_t seed;
+    long allocations;
+    void (*hook)(void *arg, const char *msg);
+    void *hook_arg;
+};
+
+void tn_arena_reset(tn_tape *, tn_arena *);
+/* A buffer of n reals that lives until tn_pool_put or the end of the gradient pass; warm memory first. */
+tn_real *tn_pool_get(tn_tape *, size_t n);
+void tn_pool_put(tn_tape *, tn_real *, size_t n);
+void tn_pool_reset(tn_tape *);
+/* The leaf of p on this tape, or NULL if it was not used. */
+tn_t *tn_leaf_of(const tn_tape *, const tn_param *p);
+/* A tensor on the tape that reads x in place. */
+tn_t *tn_view(tn_tape *, tn_real *x, int nd, const int *dim);
+
+/* Where the sweep puts the gradient of one tensor: into dest, added to what is there if add. */
+typedef struct {
+    tn_t *t;
+    tn_real *dest;
+    int add;
+    int reached; /* out: 1 if y depends on t */
+} tn_target;
+/* Numeric gradients of sum(gy y), gy NULL: ones. */
+void tn_sweep(tn_t *y, const tn_real *gy, int n, tn_target *target);
+#endif
