@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The loops that must be fast, behind one table a vector level.
+ *
+ * Every source in this folder is compiled once for each level (plain, avx2, avx512, neon) and fills one
+ * const table; tn_kernels_get() hands out the best one that this processor runs, or the one that TERN_SIMD
+ * names. All levels give the same bits: each element of a product is one k-ordered chain of fused
+ * multiply-adds, every sum runs over TN_LANES virtual lanes that are added up in a fixed tree, and exp, log,
+ * tanh and sigmoid are written here, from operations that IEEE 754 rounds correctly. (Where a result is NaN,
+ * which of the NaNs is not specified.) The double build has the plain level only, with libm's functions.
+ *
+ * Nothing here allocates, records, checks shapes or starts a thread: the callers do.
+ */
+#ifndef TN_KERNELS_H
+#define TN_KERNELS_H
+#include "tern.h"
+#include <stddef.h>
+
+/* The double build's symbols have names of their own, so that one program can link both builds. */
+#ifdef TN_DOUBLE
+#define tn_kernels_get   tn64_kernels_get
+#define tn_kernels_level tn64_kernels_level
+#endif
+
+enum { TN_LANES = 16 };
+
+/* Largest register tile of any level; callers size their scratch with it. */
+enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
+
+enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
+
+/* One elementwise Adam step; all scalars are made once a step in double and rounded once. */
+typedef struct {
+    tn_real beta1, one_minus_beta1, beta2, one_minus_beta2;
+    tn_real l2;        /* lambda of adaml2: g + l2 w enters the moments; 0 for adam and adamw */
+    tn_real shrink;    /* adamw: w (1 - shrink) before the step; 0 otherwise */
+    tn_real step;      /* lr / (1 - beta1^t) */
+    tn_real root_corr; /* 1 / sqrt(1 - beta2^t): sqrt(v) root_corr = sqrt(v / (1 - beta2^t)) */
+    tn_real eps;       /* added outside the root, after bias correction */
+} tn_adam_coef;
+
+typedef struct tn_kernels {
+    const char *name; /* "plain", "avx2", "avx512", "neon" */
+    int width;        /* tn_reals in a vector register */
+    int mr, nr;       /* register tile of the product */
+
+    /*
+     * Packs B (k x n, element (p, j) at b[p * rs + j * cs]) for gemm: ceil(n / nr) panels, each k rows of nr
+     * columns, the last panel filled up with zeros. out: k * nr * ceil(n / nr) reals. One of rs, cs is 1.
+     */
+    void (*pack_b)(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
+
+    /*
+     * C (m x n, row stride ldc) = A B, or += with add. A is m x k, element (i, p) at a[i * rs + p * cs];
+     * b is packed by pack_b. Element (i, j) is one chain fma(a_i0, b_0j, start), fma(a_i1, b_1j, .), ... with
+     * start = 0, or C's value with add; then bias[j] is added when bias is not NULL; then max(0, .) when
+     * relu (NaN stays NaN).
+     */
+    void (*gemm)(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
+                 tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias, int relu);
+
+    /*
+     * The same product, bit for bit, from a B that is not packed (element (p, j) at b[p * brs + j * bcs], one
+     * of brs, bcs is 1): packs B panel by panel on the way. For products whose B is used once, such as weight
+     * gradients (A = gy^T, B = x). Threads may call it on disjoint column ranges of one C.
+     */
+    void (*gemm_raw_b)(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
+                       ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
+                       int relu);
+
+    /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
+    void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
+    void (*add)(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
+    void (*mul)(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
+    void (*accumulate)(size_t n, const tn_real *x, tn_real *y); /* y += x */
+    /* gx = y > 0 ? gy : 0; NaN in gy or y gives NaN */
+    void (*relu_mask)(size_t n, const tn_real *gy, const tn_real *y, tn_real *gx);
+    /* out[j] = sum over i of x[i * ld + j], i ascending, started from out with add: bias gradients. */
+    void (*col_sum)(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, tn_real *out);
+    /* In TN_LANES lanes of double; of x, and of x^2 for gradient norms. NaN and infinity show. */
+    double (*sum)(size_t n, const tn_real *x);
+    double (*sum_sq)(size_t n, const tn_real *x);
+    /*
+     * Rows of logits (rows x classes, contiguous) to log-softmax statistics:
+     * lse[i] = max + log(sum exp(x - max)). A row with NaN or +infinity, or of -infinity only, gives NaN.
+     */
+    void (*row_lse)(int rows, int classes, const tn_real *x, tn_real *lse);
+    /*
+     * Pixels to reals, n rows gathered by index (idx NULL: 0..n-1):
+     * out[i * len + j] = fma(x[idx[i] * len + j], scale, shift).
+     */
+    void (*gather_u8)(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
+                      tn_real *out);
+    /* One step on w, m and v in place; formula in adam.c. Moments below the smallest normal become 0. */
+    void (*adam)(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *);
+    /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
+    double (*peak)(long rounds, tn_real *sink);
+} tn_kernels_t;
+
+/* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */
+const tn_kernels_t *tn_kernels_get(tn_err *);
+/* A level by name for tests and benchmarks, NULL if this machine cannot run it. */
+const tn_kernels_t *tn_kernels_level(const char *name);
+#endif

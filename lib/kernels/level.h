@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernels of one level, as its table names them: see kernels.h for what each does.
+ */
+#ifndef TN_KERNELS_LEVEL_H
+#define TN_KERNELS_LEVEL_H
+#include "vec.h"
+
+#define tn_k_pack_b     TN_LEVEL_NAME(pack_b)
+#define tn_k_pack_panel TN_LEVEL_NAME(pack_panel)
+#define tn_k_gemm       TN_LEVEL_NAME(gemm)
+#define tn_k_gemm_raw_b TN_LEVEL_NAME(gemm_raw_b)
+#define tn_k_exp        TN_LEVEL_NAME(exp)
+#define tn_k_log        TN_LEVEL_NAME(log)
+#define tn_k_tanh       TN_LEVEL_NAME(tanh)
+#define tn_k_sigmoid    TN_LEVEL_NAME(sigmoid)
+#define tn_k_softplus   TN_LEVEL_NAME(softplus)
+#define tn_k_relu       TN_LEVEL_NAME(relu)
+#define tn_k_add        TN_LEVEL_NAME(add)
+#define tn_k_mul        TN_LEVEL_NAME(mul)
+#define tn_k_accumulate TN_LEVEL_NAME(accumulate)
+#define tn_k_relu_mask  TN_LEVEL_NAME(relu_mask)
+#define tn_k_gather_u8  TN_LEVEL_NAME(gather_u8)
+#define tn_k_col_sum    TN_LEVEL_NAME(col_sum)
+#define tn_k_sum        TN_LEVEL_NAME(sum)
+#define tn_k_sum_sq     TN_LEVEL_NAME(sum_sq)
+#define tn_k_row_lse    TN_LEVEL_NAME(row_lse)
+#define tn_k_adam       TN_LEVEL_NAME(adam)
+#define tn_k_peak       TN_LEVEL_NAME(peak)
+
+void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
+/* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
+void tn_k_pack_panel(int k, int cols, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
+void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
+               tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias, int relu);
+void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
+                     ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
+                     int relu);
+void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
+void tn_k_log(size_t n, const tn_real *x, tn_real *y);
+void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);
+void tn_k_sigmoid(size_t n, const tn_real *x, tn_real *y);
+void tn_k_softplus(size_t n, const tn_real *x, tn_real *y);
+void tn_k_relu(size_t n, const tn_real *x, tn_real *y);
+void tn_k_add(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
+void tn_k_mul(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
+void tn_k_accumulate(size_t n, const tn_real *x, tn_real *y);
+void tn_k_relu_mask(size_t n, const tn_real *gy, const tn_real *y, tn_real *gx);
+void tn_k_gather_u8(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
+                    tn_real *out);
+void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, tn_real *out);
+double tn_k_sum(size_t n, const tn_real *x);
+double tn_k_sum_sq(size_t n, const tn_real *x);
+void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
+void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
+double tn_k_peak(long rounds, tn_real *sink);
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The table of one vector level.
+ */
+#include "level.h"
+
+extern const tn_kernels_t TN_LEVEL_NAME(table);
+
+const tn_kernels_t TN_LEVEL_NAME(table) = {
+    .name = TN_LEVEL_TEXT,
+    .width = VL,
+    .mr = MR,
+    .nr = NR,
+    .pack_b = tn_k_pack_b,
+    .gemm = tn_k_gemm,
+    .gemm_raw_b = tn_k_gemm_raw_b,
+    .unary = {[TN_EXP] = tn_k_exp,
+              [TN_LOG] = tn_k_log,
+              [TN_TANH] = tn_k_tanh,
+              [TN_SIGMOID] = tn_k_sigmoid,
+              [TN_RELU] = tn_k_relu,
+              [TN_SOFTPLUS] = tn_k_softplus},
+    .add = tn_k_add,
+    .mul = tn_k_mul,
+    .accumulate = tn_k_accumulate,
+    .relu_mask = tn_k_relu_mask,
+    .col_sum = tn_k_col_sum,
+    .sum = tn_k_sum,
+    .sum_sq = tn_k_sum_sq,
+    .row_lse = tn_k_row_lse,
+    .gather_u8 = tn_k_gather_u8,
+    .adam = tn_k_adam,
+    .peak = tn_k_peak,
+};

@@ -1,0 +1,277 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One vector level, chosen by the build with -DTN_LEVEL_PLAIN, _AVX2, _AVX512, _NEON or _WIDE: its name, its
+ * vector types and the few operations that need an intrinsic. This is the only place that knows a level.
+ *
+ *   V   VL tn_reals                         VU, VI  VL unsigned or signed integers of the same size
+ *   masks are VI with all bits of a lane set or clear; & | ~ work on them
+ *
+ * Plain is scalar C: V is a tn_real and VL is 1, for float and double. The others are float only. Wide is for
+ * tests: the tile of avx512 on 16-float vectors that are two registers of avx2, so that a machine without
+ * AVX-512 can check its logic.
+ */
+#ifndef TN_KERNELS_VEC_H
+#define TN_KERNELS_VEC_H
+#include "kernels.h"
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#define TN_PASTE_(a, b, c) a##b##c
+#define TN_PASTE(a, b, c)  TN_PASTE_(a, b, c)
+#ifdef TN_DOUBLE
+#define TN_LEVEL_PREFIX tn64_k_
+#else
+#define TN_LEVEL_PREFIX tn_k_
+#endif
+/* The linker's name of a kernel: tn_k_gemm_avx2. */
+#define TN_LEVEL_NAME(name) TN_PASTE(TN_LEVEL_PREFIX, name, TN_LEVEL_SUFFIX)
+
+#if defined(TN_LEVEL_PLAIN)
+
+#define TN_LEVEL_SUFFIX _plain
+#define TN_LEVEL_TEXT   "plain"
+enum { VL = 1, MR = 4 };
+typedef tn_real V;
+#ifdef TN_DOUBLE
+typedef uint64_t VU;
+typedef int64_t VI;
+static inline V vfma(V a, V b, V c) {
+    return fma(a, b, c);
+}
+static inline V vsqrt(V a) {
+    return sqrt(a);
+}
+#else
+typedef uint32_t VU;
+typedef int32_t VI;
+static inline V vfma(V a, V b, V c) {
+    return fmaf(a, b, c);
+}
+static inline V vsqrt(V a) {
+    return sqrtf(a);
+}
+#endif
+static inline V vload(const tn_real *p) {
+    return *p;
+}
+static inline void vstore(tn_real *p, V v) {
+    *p = v;
+}
+static inline V vset1(tn_real s) {
+    return s;
+}
+static inline V vload_u8(const unsigned char *p) {
+    return (V)*p;
+}
+static inline V vmin(V a, V b) {
+    return a < b ? a : b;
+}
+static inline V vmax(V a, V b) {
+    return a > b ? a : b;
+}
+static inline V vsel(VI m, V a, V b) {
+    return m ? a : b;
+}
+static inline VU vbits(V v) {
+    VU u;
+    memcpy(&u, &v, sizeof u);
+    return u;
+}
+static inline V vfrom_bits(VU u) {
+    V v;
+    memcpy(&v, &u, sizeof v);
+    return v;
+}
+static inline V vfrom_int(VI i) {
+    return (V)i;
+}
+#define VMASK(cond) ((VI) - (VI)(cond)) /* a comparison of two V as a mask */
+
+#else /* the vector levels */
+
+#ifdef TN_DOUBLE
+#error "only the plain level is built for double"
+#endif
+
+#if defined(TN_LEVEL_AVX2)
+#include <immintrin.h>
+#define TN_LEVEL_SUFFIX _avx2
+#define TN_LEVEL_TEXT   "avx2"
+enum { VL = 8, MR = 6 };
+#elif defined(TN_LEVEL_AVX512)
+#include <immintrin.h>
+#define TN_LEVEL_SUFFIX _avx512
+#define TN_LEVEL_TEXT   "avx512"
+enum { VL = 16, MR = 8 };
+#elif defined(TN_LEVEL_WIDE)
+#include <immintrin.h>
+#define TN_LEVEL_SUFFIX _wide
+#define TN_LEVEL_TEXT   "wide"
+enum { VL = 16, MR = 8 };
+#elif defined(TN_LEVEL_NEON)
+#include <arm_neon.h>
+#define TN_LEVEL_SUFFIX _neon
+#define TN_LEVEL_TEXT   "neon"
+enum { VL = 4, MR = 8 };
+#else
+#error "define one TN_LEVEL_..."
+#endif
+
+typedef float V __attribute__((vector_size(VL * 4)));
+typedef float V_at_any_address __attribute__((vector_size(VL * 4), aligned(4), may_alias));
+typedef uint32_t VU __attribute__((vector_size(VL * 4)));
+typedef int32_t VI __attribute__((vector_size(VL * 4)));
+
+static inline V vload(const tn_real *p) {
+    return *(const V_at_any_address *)p;
+}
+static inline void vstore(tn_real *p, V v) {
+    *(V_at_any_address *)p = v;
+}
+static inline V vsel(VI m, V a, V b) {
+    return (V)((m & (VI)a) | (~m & (VI)b));
+}
+static inline VU vbits(V v) {
+    return (VU)v;
+}
+static inline V vfrom_bits(VU u) {
+    return (V)u;
+}
+static inline V vfrom_int(VI i) {
+    return __builtin_convertvector(i, V);
+}
+#define VMASK(cond) ((VI)(cond))
+
+/* vmin is a < b ? a : b and vmax a > b ? a : b: where one is NaN, b. That is what minps and maxps do. */
+#if defined(TN_LEVEL_AVX2)
+
+static inline V vset1(tn_real s) {
+    return _mm256_set1_ps(s);
+}
+static inline V vfma(V a, V b, V c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+static inline V vsqrt(V a) {
+    return _mm256_sqrt_ps(a);
+}
+static inline V vmin(V a, V b) {
+    return _mm256_min_ps(a, b);
+}
+static inline V vmax(V a, V b) {
+    return _mm256_max_ps(a, b);
+}
+static inline V vload_u8(const unsigned char *p) {
+    return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+}
+
+#elif defined(TN_LEVEL_AVX512)
+
+static inline V vset1(tn_real s) {
+    return _mm512_set1_ps(s);
+}
+static inline V vfma(V a, V b, V c) {
+    return _mm512_fmadd_ps(a, b, c);
+}
+static inline V vsqrt(V a) {
+    return _mm512_sqrt_ps(a);
+}
+static inline V vmin(V a, V b) {
+    return _mm512_min_ps(a, b);
+}
+static inline V vmax(V a, V b) {
+    return _mm512_max_ps(a, b);
+}
+static inline V vload_u8(const unsigned char *p) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
+}
+
+#elif defined(TN_LEVEL_WIDE)
+
+#define TN_LOW(v)       __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7)
+#define TN_HIGH(v)      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)
+#define TN_JOIN(lo, hi) __builtin_shufflevector(lo, hi, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+
+static inline V vset1(tn_real s) {
+    return TN_JOIN(_mm256_set1_ps(s), _mm256_set1_ps(s));
+}
+static inline V vfma(V a, V b, V c) {
+    return TN_JOIN(_mm256_fmadd_ps(TN_LOW(a), TN_LOW(b), TN_LOW(c)),
+                   _mm256_fmadd_ps(TN_HIGH(a), TN_HIGH(b), TN_HIGH(c)));
+}
+static inline V vsqrt(V a) {
+    return TN_JOIN(_mm256_sqrt_ps(TN_LOW(a)), _mm256_sqrt_ps(TN_HIGH(a)));
+}
+static inline V vmin(V a, V b) {
+    return TN_JOIN(_mm256_min_ps(TN_LOW(a), TN_LOW(b)), _mm256_min_ps(TN_HIGH(a), TN_HIGH(b)));
+}
+static inline V vmax(V a, V b) {
+    return TN_JOIN(_mm256_max_ps(TN_LOW(a), TN_LOW(b)), _mm256_max_ps(TN_HIGH(a), TN_HIGH(b)));
+}
+static inline V vload_u8(const unsigned char *p) {
+    __m256i lo = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    __m256i hi = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)));
+    return TN_JOIN(_mm256_cvtepi32_ps(lo), _mm256_cvtepi32_ps(hi));
+}
+
+#elif defined(TN_LEVEL_NEON)
+
+static inline V vset1(tn_real s) {
+    return vdupq_n_f32(s);
+}
+static inline V vfma(V a, V b, V c) {
+    return vfmaq_f32(c, a, b);
+}
+static inline V vsqrt(V a) {
+    return vsqrtq_f32(a);
+}
+static inline V vmin(V a, V b) { /* vminq_f32 would give NaN for NaN in either */
+    return vsel(VMASK(a < b), a, b);
+}
+static inline V vmax(V a, V b) {
+    return vsel(VMASK(a > b), a, b);
+}
+static inline V vload_u8(const unsigned char *p) {
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    uint16x8_t h = vmovl_u8(vcreate_u8(four));
+    return vcvtq_f32_u32(vmovl_u16(vget_low_u16(h)));
+}
+
+#endif
+#endif
+
+/* The register tile is MR rows of two vectors. */
+enum { NR = 2 * VL };
+
+static inline VI vlt(V a, V b) {
+    return VMASK(a < b);
+}
+static inline VI vgt(V a, V b) {
+    return VMASK(a > b);
+}
+static inline VI veq(V a, V b) {
+    return VMASK(a == b);
+}
+static inline V vabs(V a) {
+    const tn_real minus_zero = (tn_real)-0.0;
+    return vfrom_bits(vbits(a) & ~vbits(vset1(minus_zero)));
+}
+/* The magnitude of a with the sign of b. */
+static inline V vcopysign(V a, V b) {
+    const VU sign = vbits(vset1((tn_real)-0.0));
+    return vfrom_bits((vbits(a) & ~sign) | (vbits(b) & sign));
+}
+
+/* Loads n < VL elements, the rest filled; stores the first n. */
+static inline V vload_part(const tn_real *p, size_t n, tn_real fill) {
+    tn_real t[VL];
+    for (size_t l = 0; l < VL; l++) t[l] = l < n ? p[l] : fill;
+    return vload(t);
+}
+static inline void vstore_part(tn_real *p, size_t n, V v) {
+    tn_real t[VL];
+    vstore(t, v);
+    for (size_t l = 0; l < n; l++) p[l] = t[l];
+}
+#endif
