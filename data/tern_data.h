@@ -30,8 +30,8 @@ typedef struct tn_data {
     tn_dtype xtype;
     const void *x; /* n * len elements */
     /*
-     * The model sees x * scale + shift: 1/255 and 0 for TN_U8, 1 and 0 for TN_F32; with normalize=meanstd such
-     * that the values of the training part have mean 0 and variance 1.
+     * The model sees x * scale + shift: 1/255 and 0 for TN_U8, 1 and 0 for TN_F32; with normalize=meanstd
+     * such that the values of the training part have mean 0 and variance 1.
      */
     double scale, shift;
     int classes;         /* labels are 0 ... classes - 1; 0: regression */
@@ -40,8 +40,8 @@ typedef struct tn_data {
     const float *target; /* n * targets, or NULL */
     const int *origin;   /* position (from 0) of each sample in the file it came from; NULL: 0 ... n - 1 */
     /*
-     * SHA-256 as hex that changes with any value, label, shape or order: of a part of a data set over data_hash,
-     * origin and labels, else over the arrays themselves. Scale and shift are no part of it.
+     * SHA-256 as hex that changes with any value, label, shape or order: of a part of a data set over
+     * data_hash, origin and labels, else over the arrays themselves. Scale and shift are no part of it.
      */
     char hash[65];
     void *own; /* memory that tn_data_free releases; NULL: the caller's arrays */
@@ -70,20 +70,20 @@ enum { TN_VAL_AUTO = -1 };
 /* Zeroes are not defaults: start from tn_data_options_default(). */
 typedef struct {
     /*
-     * Images of the training set kept for validation, stratified; 0: none; TN_VAL_AUTO (the default): 5,000, or
-     * a twelfth of a training set that has fewer than 60,000.
+     * Images of the training set kept for validation, stratified; 0: none; TN_VAL_AUTO (the default): 5,000,
+     * or a twelfth of a training set that has fewer than 60,000.
      */
     int val_size;
     int train_size; /* 0: all that is left; else a stratified subset of it, drawn from seed */
     /*
-     * In [0, 1): exactly round(label_noise * n) training labels (halves up) are replaced, each by another class,
-     * all equally likely; drawn from seed. Validation and test labels stay.
+     * In [0, 1): exactly round(label_noise * n) training labels (halves up) are replaced, each by another
+     * class, all equally likely; drawn from seed. Validation and test labels stay.
      */
     double label_noise;
     int normalize; /* 0 none; 1 meanstd: mean and standard deviation of the training part, after the subset */
     /*
-     * Of the run: subset and noise, each with draws of its own. The validation split does not depend on it: it
-     * is the same for all runs.
+     * Of the run: subset and noise, each with draws of its own. The validation split does not depend on it:
+     * it is the same for all runs.
      */
     uint64_t seed;
 } tn_data_options;
@@ -99,8 +99,9 @@ typedef struct tn_dataset {
     /* SHA-256 of the positions of the validation images, ascending, 4 bytes each with the low one first. */
     char split_hash[65];
     /*
-     * SHA-256 of the unpacked contents, the same however they were packed. Of IDX files: of all four in a row,
-     * training images, training labels, test images, test labels, so that "gzip -dc FILES | sha256sum" gives it.
+     * SHA-256 of the unpacked contents, the same however they were packed. Of IDX files: of all four in a
+     * row, training images, training labels, test images, test labels, so that "gzip -dc FILES | sha256sum"
+     * gives it.
      */
     char data_hash[65];
 } tn_dataset;

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* What the files of data/ share and the public does not see. */
+#ifndef TERN_DATA_INTERNAL_H
+#define TERN_DATA_INTERNAL_H
+#include "tern_data.h"
+
+/*
+ * One IDX file (the format of MNIST, described on its home page and by its magic number): two zero bytes, a
+ * type, the number of dimensions, each dimension as 4 bytes with the high one first, then the values. Only
+ * unsigned bytes (type 0x08) are read here.
+ *
+ * Opening reads and checks the header, and that the file can hold what the header says, before any memory of
+ * that size is asked for. Reading gives the values; the last one read, tn_idx_end demands that nothing
+ * follows and that the gzip checksum is right.
+ */
+enum { TN_IDX_MAX_DIM = 4 };
+typedef struct tn_idx tn_idx;
+tn_idx *tn_idx_open(const char *path, tn_err *);
+/* The same from a seekable stream, which it closes, also on failure; name is kept, not copied. */
+tn_idx *tn_idx_from(FILE *, const char *name, tn_err *);
+int tn_idx_shape(const tn_idx *, int dim[TN_IDX_MAX_DIM]); /* returns the number of dimensions */
+size_t tn_idx_len(const tn_idx *); /* values: the product of the dimensions, at least 1 */
+size_t tn_idx_header(const tn_idx *, const unsigned char **); /* the header's bytes */
+int tn_idx_read(tn_idx *, void *to, size_t n, tn_err *);      /* the next n values */
+int tn_idx_end(tn_idx *, tn_err *);
+void tn_idx_close(tn_idx *); /* NULL is fine */
+
+/* The arrays behind tn_data.own. */
+typedef struct tn_arrays {
+    void *x;
+    int *label;
+    float *target;
+    int *origin;
+} tn_arrays;
+size_t tn_dtype_size(tn_dtype);
+void tn_sha256_int(tn_sha256 *, const int *, size_t n); /* 4 bytes each, low byte first, on every machine */
+
+/*
+ * Validation split, subset, noise, normalisation and hashes of a data set whose train and test have been
+ * read.
+ */
+int tn_dataset_prepare(tn_dataset *, const tn_data_options *, tn_err *);
+#endif
