@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The optimizer module: it owns what the pure definitions in optim/ work on. All slots lie in one aligned buffer,
- * one kind after the other, and all saved scalars in one array, whose first is the number of steps done. A step
- * allocates nothing.
+ * The optimizer module: it owns what the pure definitions in optim/ work on. All slots lie in one aligned
+ * buffer, one kind after the other, and all saved scalars in one array, whose first is the number of steps
+ * done. A step allocates nothing.
  */
 #include "internal.h"
 #include "kernels/kernels.h"
 #include <ctype.h>
 #include <string.h>
 
-/* Elements of a range, and the total below which a step is one chunk: a wake-up would cost more than it saves. */
+/* Elements of a range; up to ALONE in all a step is one chunk, as waking a thread costs more. */
 enum { RANGE = 4096, ALONE = 16384 };
 /* Slots begin at a multiple of this many reals, a cache line in either build. */
 enum { ALIGN = 16 };
@@ -45,6 +45,7 @@ typedef struct {
 
 struct tn_optim {
     const tn_optim_def *def;
+    tn_optim_def older; /* a copy of a definition with a shorter struct, NULL beyond it */
     tn_params *params;
     int ngroup;
     group *groups;
@@ -296,7 +297,7 @@ failed:
 }
 
 static int usable(const tn_optim_def *d, tn_err *e) {
-    if (d->abi != TN_ABI || d->size != sizeof *d)
+    if (d->abi != TN_ABI || d->size < offsetof(tn_optim_def, eval_weights) || d->size > sizeof *d)
         return tn_fail(
             e, "this optimizer was compiled for another version of tern; compile it with the header of %s",
             TN_VERSION);
@@ -318,12 +319,13 @@ tn_optim *tn_optim_new_def(tn_params *params, const tn_optim_def *d, const char 
         tn_free(o);
         return NULL;
     }
+    if (d->size < sizeof *d) d = memcpy(&o->older, d, d->size);
     if (make_group(d, NULL, NULL, options, first, e)) {
         tn_free(first);
         tn_free(o);
         return NULL;
     }
-    *o = (tn_optim){.def = d, .params = params, .ngroup = 1, .groups = first};
+    o->def = d, o->params = params, o->ngroup = 1, o->groups = first;
     if (build(o, e)) {
         tn_optim_free(o);
         return NULL;
@@ -444,6 +446,7 @@ void tn_optim_step(tn_optim *o, const tn_tick *tick) {
              tick->t, done, done + 1);
     TN_CHECK(NULL, !o->evaluating,
              "tn_optim_step: the weights to evaluate with are in place; call tn_optim_eval 0");
+    if (done == 0) start_state(o); /* from the weights that are there now: they may have been loaded since */
     for (int i = 0; i < o->params->n; i++) o->tensor[i].flags = o->params->p[i]->flags;
     for (int g = 0; g < o->ngroup; g++) decide_group(o, g, tick);
     if (o->def->scope == TN_ELEMENT) {
@@ -476,6 +479,7 @@ static void swap_weights(tn_optim *o, int i) {
 
 void tn_optim_eval(tn_optim *o, const tn_tick *tick, int on) {
     if (!o->def->eval_weights || o->evaluating == !!on) return;
+    if (on && o->scalar[0] == 0) start_state(o);
     for (int i = 0; i < o->params->n; i++) {
         if (o->params->p[i]->flags & TN_BUFFER) continue;
         if (on) o->def->eval_weights(hp_of(o, i), tick, &o->tensor[i], o->aside + o->params->p[i]->offset);

@@ -181,7 +181,7 @@ static int least(int a, int b) {
     return a < b ? a : b;
 }
 
-/* Insertions, deletions, changes and swaps of neighbours, without regard to case; both at most LONGEST_WORD. */
+/* Insertions, deletions, changes and swaps of neighbours, in any case; neither is over LONGEST_WORD. */
 static int edit_distance(const char *a, const char *b) {
     int d[3][LONGEST_WORD + 1], na = (int)strlen(a), nb = (int)strlen(b);
     for (int j = 0; j <= nb; j++) d[0][j] = j;
@@ -502,7 +502,7 @@ static void put_default(text_out *t, const tn_opt *o) {
     }
 }
 
-/* Words from column `from` to 80; further lines begin at that column too. */
+/* Words from column `from` to 80, also in the lines that follow; '\1' is a space where no line may end. */
 static void put_wrapped(FILE *f, const char *text, int from, int at) {
     while (*text) {
         int len = (int)strcspn(text, " ");
@@ -513,9 +513,8 @@ static void put_wrapped(FILE *f, const char *text, int from, int at) {
             fputc(' ', f);
             at++;
         }
-        fprintf(f, "%.*s", len, text);
         at += len;
-        text += len;
+        for (; len; len--, text++) fputc(*text == '\1' ? ' ' : *text, f);
         text += strspn(text, " ");
     }
     fputc('\n', f);
@@ -540,10 +539,13 @@ void tn_opts_help(const tn_opt *opts, FILE *f, const char *indent) {
     for (const tn_opt *o = opts; o->name; o++) {
         text_out t = text_into(right, sizeof right);
         put(&t, "%s (", o->help);
+        size_t from_here = t.at;
         if (o->type == TN_WORD_OPT || o->type == TN_BOOL_OPT)
             put_words(&t, o->text);
         else if (o->type != TN_TEXT_OPT)
             put_range(&t, o);
+        for (char *p = right + from_here; o->type != TN_WORD_OPT && *p; p++)
+            if (*p == ' ') *p = '\1';
         if (right[t.at - 1] == '(')
             right[t.at -= 2] = 0; /* there was nothing to say about the range */
         else

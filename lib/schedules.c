@@ -80,7 +80,7 @@ const tn_schedule_def tn_schedule_def_exponential = {TN_ABI,
                                                      exponential_mul,
                                                      0};
 
-/* torch.optim.lr_scheduler.CosineAnnealingLR with T_max n; Loshchilov and Hutter, arXiv:1608.03983, without restarts */
+/* torch.optim.lr_scheduler.CosineAnnealingLR with T_max n; Loshchilov and Hutter, arXiv:1608.03983 */
 static double cosine_mul(const void *hp, long k, long n) {
     const schedule_hp *h = hp;
     if (k >= n) return h->end;

@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Adam, AdamL2 and AdamW: one kernel, three definitions, which differ only in where the decay goes.
+ *
+ *   adam    Kingma and Ba, arXiv:1412.6980, Algorithm 1: m and v from g, no decay at all
+ *   adaml2  m and v from g + lambda w, the gradient with the penalty lambda/2 |w|^2: the weight_decay of
+ *           torch.optim.Adam
+ *   adamw   Loshchilov and Hutter, arXiv:1711.05101: adam's step, and beside it w -= s w of the w before it;
+ *             coupled      s = lr_t lambda, as torch.optim.AdamW
+ *             independent  s = s_t lambda, s_t the schedule's multiplier: Algorithm 2 there
+ *             normalized   as independent, with lambda sqrt(b / (B T)) in the place of lambda, for b images a
+ *                          step, B training images and T epochs: appendix B.1 there
+ *
+ * eps stands outside the root, after bias correction. With lambda = 0 all three give the same bits. amsgrad
+ * (Reddi et al., ICLR 2018, as in PyTorch) divides by the largest v so far.
+ */
+#include "kernels/kernels.h"
+#include "optim.h"
+
+enum { COUPLED, INDEPENDENT, NORMALIZED };
+enum { M, V, V_MAX };
+
+typedef struct {
+    double lr, beta1, beta2, eps, weight_decay;
+    int amsgrad, decay;
+} adam_hp;
+
+#define ADAM_OPTIONS(amsgrad_default)                                                                       \
+    TN_OPT_LR(adam_hp, 1e-3),                                                                               \
+        TN_OPT_REAL(adam_hp, beta1, 0.9, 0, 1, TN_OPEN_MAX, "decay of the average of gradients"),           \
+        TN_OPT_REAL(adam_hp, beta2, 0.999, 0, 1, TN_OPEN_MAX, "decay of the average of squared gradients"), \
+        TN_OPT_REAL(adam_hp, eps, 1e-8, 0, 1, 0,                                                            \
+                    "added to the root of that average, after bias correction"),                            \
+        TN_OPT_BOOL(adam_hp, amsgrad, amsgrad_default, "divides by the largest average of squares so far")
+
+static const tn_opt adam_opts[] = {ADAM_OPTIONS(0), TN_OPT_END};
+static const tn_opt amsgrad_opts[] = {ADAM_OPTIONS(1), TN_OPT_END};
+static const tn_opt adaml2_opts[] = {ADAM_OPTIONS(0), TN_OPT_L2(adam_hp, 1e-4), TN_OPT_END};
+static const tn_opt adamw_opts[] = {
+    ADAM_OPTIONS(0),
+    TN_OPT_REAL(adam_hp, weight_decay, 1e-2, 0, 1e6, 0, "lambda of the decay beside the step"),
+    TN_OPT_WORD(adam_hp, decay, "coupled|independent|normalized", COUPLED,
+                "coupled: w -= lr lambda w; independent: w -= lambda w; normalized: as independent, with "
+                "lambda sqrt(batch / (images epochs)); a schedule multiplies all three"),
+    TN_OPT_END};
+
+static int amsgrad_check(void *hp, uint64_t given, tn_err *e) {
+    (void)given;
+    if (((const adam_hp *)hp)->amsgrad) return 0;
+    return tn_fail(e, "optimizer amsgrad: amsgrad=off is plain adam; use the optimizer adam");
+}
+
+static int adamw_check(void *hp, uint64_t given, tn_err *e) {
+    const adam_hp *h = hp;
+    (void)given;
+    if (h->decay == COUPLED || h->weight_decay <= 1) return 0;
+    return tn_fail(
+        e,
+        "optimizer adamw: weight_decay=%g is out of range with decay=%s, which takes that part of each "
+        "weight away in a step; it must be 0 <= weight_decay <= 1",
+        h->weight_decay, h->decay == INDEPENDENT ? "independent" : "normalized");
+}
+
+static int adam_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
+    const size_t len = tn_elements(nd, dim);
+    out[M] = (tn_slot){"m", len, 0};
+    out[V] = (tn_slot){"v", len, 0};
+    out[V_MAX] = (tn_slot){"vmax", len, 0};
+    return ((const adam_hp *)hp)->amsgrad ? 3 : 2;
+}
+
+/* The kernel's step with vmax in the place of v. */
+static void amsgrad_run(size_t n, tn_real *restrict w, const tn_real *restrict g, tn_real *restrict m,
+                        tn_real *restrict v, tn_real *restrict vmax, const tn_adam_coef c) {
+    for (size_t i = 0; i < n; i++) {
+        tn_real gi = g[i] + c.l2 * w[i];
+        m[i] = tn_flush(c.beta1 * m[i] + c.one_minus_beta1 * gi);
+        v[i] = tn_flush(c.beta2 * v[i] + c.one_minus_beta2 * gi * gi);
+        vmax[i] = v[i] <= vmax[i] ? vmax[i] : v[i]; /* NaN gets through */
+        tn_real kept = w[i] - c.shrink * w[i];
+        w[i] = kept - c.step * (m[i] / (tn_real_sqrt(vmax[i]) * c.root_corr + c.eps));
+    }
+}
+
+static void adam_step(const adam_hp *h, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi,
+                      double l2, double shrink) {
+    const int decays = !(p->flags & TN_NO_DECAY);
+    const double corr1 = 1 - tn_exact_powi(h->beta1, k->t), corr2 = 1 - tn_exact_powi(h->beta2, k->t);
+    const tn_adam_coef c = {.beta1 = (tn_real)h->beta1,
+                            .one_minus_beta1 = (tn_real)(1 - h->beta1),
+                            .beta2 = (tn_real)h->beta2,
+                            .one_minus_beta2 = (tn_real)(1 - h->beta2),
+                            .l2 = decays ? (tn_real)l2 : 0,
+                            .shrink = decays ? (tn_real)shrink : 0,
+                            .step = (tn_real)(h->lr * k->lr_mul / corr1),
+                            .root_corr = (tn_real)(1 / sqrt(corr2)),
+                            .eps = (tn_real)h->eps};
+    tn_real *w = p->w + lo, *m = p->slot[M] + lo, *v = p->slot[V] + lo;
+    if (h->amsgrad)
+        amsgrad_run(hi - lo, w, p->g + lo, m, v, p->slot[V_MAX] + lo, c);
+    else
+        tn_kernels_get(NULL)->adam(hi - lo, w, p->g + lo, m, v, &c);
+}
+
+static void adam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    adam_step(hp, k, p, lo, hi, 0, 0);
+}
+
+static void adaml2_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    const adam_hp *h = hp;
+    adam_step(h, k, p, lo, hi, h->weight_decay * k->wd_mul, 0);
+}
+
+/* sqrt(b / (B T)), T = total / steps_per_epoch; without the number of images all batches count as full. */
+static double normalization(const tn_tick *k) {
+    if (k->images <= 0 || k->steps_per_epoch <= 0) return sqrt(1 / (double)k->total);
+    return sqrt((double)k->batch * (double)k->steps_per_epoch / ((double)k->images * (double)k->total));
+}
+
+static double adamw_shrink(const void *hp, const tn_tick *k) {
+    const adam_hp *h = hp;
+    const double s = h->weight_decay * k->lr_mul * k->wd_mul;
+    return h->decay == COUPLED ? s * h->lr : h->decay == INDEPENDENT ? s : s * normalization(k);
+}
+
+static void adamw_decide(const void *hp, const tn_tick *k, const double acc[], double shared[]) {
+    (void)acc, (void)shared;
+    TN_CHECK(NULL, ((const adam_hp *)hp)->decay != NORMALIZED || k->total > 0,
+             "adamw: decay=normalized needs the planned number of steps in tn_tick.total");
+}
+
+static void adamw_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    adam_step(hp, k, p, lo, hi, 0, adamw_shrink(hp, k));
+}
+
+#define ADAM_DEF(name_)                                                                      \
+    .abi = TN_ABI, .size = sizeof(tn_optim_def), .name = #name_, .hp_size = sizeof(adam_hp), \
+    .hp = name_##_opts, .scope = TN_ELEMENT, .slots = adam_slots
+
+const tn_optim_def tn_optim_def_adam = {ADAM_DEF(adam), .summary = "Adam, without weight decay",
+                                        .source = "Kingma and Ba, arXiv:1412.6980, Algorithm 1",
+                                        .update = adam_update};
+const tn_optim_def tn_optim_def_amsgrad = {ADAM_DEF(amsgrad), .summary = "adam with amsgrad=on",
+                                           .source = "Reddi, Kale and Kumar, ICLR 2018; torch.optim.Adam",
+                                           .check = amsgrad_check, .update = adam_update};
+const tn_optim_def tn_optim_def_adaml2 = {
+    ADAM_DEF(adaml2), .summary = "Adam whose moments see the gradient of an L2 penalty",
+    .source = "torch.optim.Adam with weight_decay", .update = adaml2_update};
+const tn_optim_def tn_optim_def_adamw = {ADAM_DEF(adamw),
+                                         .summary = "Adam with weight decay beside the step",
+                                         .source =
+                                             "Loshchilov and Hutter, arXiv:1711.05101; torch.optim.AdamW",
+                                         .check = adamw_check,
+                                         .decide = adamw_decide,
+                                         .update = adamw_update,
+                                         .shrink = adamw_shrink};
