@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Weights and training state as safetensors. Weights stand under the parameters' own names; the state adds each
- * optimizer slot as optim.<slot>.<parameter> and, in the metadata, the optimizer's scalars as hexadecimal floats.
- * Nothing of a parameter or an optimizer is touched before a whole file has been read and found right.
+ * Weights and training state as safetensors. Weights stand under the parameters' own names; the state adds
+ * each optimizer slot as optim.<slot>.<parameter> and, in the metadata, the optimizer's scalars as
+ * hexadecimal floats. Nothing of a parameter or an optimizer is touched before a whole file has been read and
+ * found right.
  */
 #include "safetensors.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- What a file should hold ----------------------------------------------------------------------------- */
+/* ---- What a file should hold --------------------------------------------------------------------------- */
 
 typedef struct {
     st_item *item;
@@ -67,7 +68,7 @@ static int wanted_list(wanted *w, tn_params *ps, tn_optim *o, const char *path, 
     return 0;
 }
 
-/* ---- Comparing a file with it ------------------------------------------------------------------------------ */
+/* ---- Comparing a file with it -------------------------------------------------------------------------- */
 
 /* Appends ", text" to a list that is cut with "..." when it is full. */
 static void list_add(char *list, size_t cap, const char *text) {
@@ -107,10 +108,10 @@ static int check_names(const st_file *f, const wanted *w, tn_err *e) {
     }
     if (!missing[0] && !extra[0]) return 0;
     int state = w->finite == w->n && strncmp(extra, "optim.", 6) == 0 && !missing[0];
-    return tn_fail(
-        e, "%s: does not fit%s%s%s%s%s%s", f->path, missing[0] ? ": missing " : "", missing,
-        missing[0] && extra[0] ? ";" : "", extra[0] ? (missing[0] ? " not known " : ": not known ") : "",
-        extra, state ? " (this is a training state, not weights alone)" : "");
+    return tn_fail(e, "%s: does not fit%s%s%s%s%s%s", f->path, missing[0] ? ": missing " : "", missing,
+                   missing[0] && extra[0] ? ";" : "",
+                   extra[0] ? (missing[0] ? " not known " : ": not known ") : "", extra,
+                   state ? " (this is a training state, not weights alone)" : "");
 }
 
 static int check_shapes(const st_file *f, const wanted *w, tn_err *e) {
@@ -156,7 +157,7 @@ static void copy_all(const wanted *w, const tn_real *x) {
     for (int i = 0; i < w->n; x += w->item[i++].n) memcpy(w->to[i], x, w->item[i].n * sizeof *x);
 }
 
-/* ---- Weights ------------------------------------------------------------------------------------------------- */
+/* ---- Weights ------------------------------------------------------------------------------------------- */
 
 static int save(const char *path, tn_params *ps, tn_optim *o, const json_t *meta, tn_err *e) {
     const char *bad = tn_nonfinite_weight(ps);
@@ -199,7 +200,7 @@ int tn_load_weights(const char *path, tn_params *ps, char *note, size_t cap, tn_
     return bad ? -1 : 0;
 }
 
-/* ---- State --------------------------------------------------------------------------------------------------- */
+/* ---- State --------------------------------------------------------------------------------------------- */
 
 /* "0x1.8p+1 -0x0p+0 ..." */
 static char *scalars_text(tn_optim *o) {

@@ -47,7 +47,7 @@ static uint64_t little(const unsigned char *p, int bytes) {
     return v;
 }
 
-/* ---- The header -------------------------------------------------------------------------------------------- */
+/* ---- The header ---------------------------------------------------------------------------------------- */
 
 /* A whole number of at least 0. */
 static int as_size(const json_t *j, uint64_t *out) {
@@ -196,7 +196,7 @@ const st_tensor *tn_st_find(const st_file *f, const char *name) {
     return NULL;
 }
 
-/* ---- Numbers ------------------------------------------------------------------------------------------------- */
+/* ---- Numbers ------------------------------------------------------------------------------------------- */
 
 /* IEEE 754 binary16, exact in float. */
 static double from_half(uint64_t h) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * safetensors: writing. The same layout as the reference writer's: compact JSON, metadata first, tensors by name,
- * header filled up with spaces to a multiple of 8 bytes.
+ * safetensors: writing. The same layout as the reference writer's: compact JSON, metadata first, tensors by
+ * name, header filled up with spaces to a multiple of 8 bytes.
  */
 #include "safetensors.h"
 #include <stdlib.h>

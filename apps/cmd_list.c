@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+/* tern list: models, optimizers, schedules and data sets with their options, from their tables. */
+#include "commands.h"
+#include "tern_models.h"
+#include <string.h>
+
+typedef struct {
+    int json;
+} list_options;
+static const arg rows[] = {ARG_FLAG(list_options, json, "json", "as JSON"), ARG_END};
+
+/* One registered thing, whatever its kind. */
+typedef struct {
+    const char *name, *summary, *source;
+    const tn_opt *opts;
+    size_t size;
+} thing;
+typedef struct {
+    const char *name;
+    int (*at)(int i, thing *); /* 0 beyond the last */
+} kind;
+
+#define KIND(fn, list, options, bytes, origin)                           \
+    static int fn(int i, thing *t) {                                     \
+        int n;                                                           \
+        const void *all = list(&n);                                      \
+        if (i >= n) return 0;                                            \
+        const fn##_def *d = ((const fn##_def *const *)all)[i];           \
+        *t = (thing){d->name, d->summary, origin, d->options, d->bytes}; \
+        return 1;                                                        \
+    }
+typedef tn_model_def model_def;
+typedef tn_optim_def optim_def;
+typedef tn_schedule_def schedule_def;
+typedef tn_dataset_def dataset_def;
+KIND(model, tn_models, cfg, cfg_size, NULL)
+KIND(optim, tn_optims, hp, hp_size, d->source)
+KIND(schedule, tn_schedules, hp, hp_size, NULL)
+KIND(dataset, tn_datasets, cfg, cfg_size, NULL)
+
+static const kind kinds[] = {
+    {"models", model}, {"optimizers", optim}, {"schedules", schedule}, {"data", dataset}};
+enum { KINDS = sizeof kinds / sizeof *kinds };
+
+static json_t *options_json(const thing *t) {
+    static const char *const types[] = {"number", "integer", "boolean", "word", "text", "list"};
+    json_t *all = json_array();
+    _Alignas(max_align_t) char value[1 << 14];
+    if (!t->opts || t->size > sizeof value) return all;
+    memset(value, 0, t->size);
+    tn_opts_default(t->opts, value);
+    for (const tn_opt *o = t->opts; o->name; o++) {
+        char text[TN_MAX_TEXT + 64] = "";
+        tn_opt_value(o, value, text, sizeof text);
+        json_t *j = json_pack("{s:s, s:s, s:s, s:s}", "name", o->name, "type", types[o->type], "default",
+                              text, "help", o->help ? o->help : "");
+        if (o->type == TN_WORD_OPT) json_object_set_new(j, "words", json_string(o->text));
+        json_array_append_new(all, j);
+    }
+    return all;
+}
+
+static json_t *kind_json(const kind *k) {
+    json_t *all = json_array();
+    thing t;
+    for (int i = 0; k->at(i, &t); i++) {
+        json_t *j =
+            json_pack("{s:s, s:s, s:o}", "name", t.name, "summary", t.summary, "options", options_json(&t));
+        if (t.source) json_object_set_new(j, "source", json_string(t.source));
+        json_array_append_new(all, j);
+    }
+    return all;
+}
+
+static void show_kind(const kind *k) {
+    thing t;
+    printf("%s\n", k->name);
+    for (int i = 0; k->at(i, &t); i++) {
+        printf("  %-12s %s\n", t.name, t.summary);
+        if (t.source) printf("  %-12s (%s)\n", "", t.source);
+        if (t.opts) tn_opts_help(t.opts, stdout, "      ");
+    }
+}
+
+static int run_command(const command *cmd, int argc, char **argv) {
+    list_options o;
+    args_rest rest;
+    const kind *only = NULL;
+    int code = args_parse(cmd, &o, argc, argv, &rest);
+    if (code >= 0) return code;
+    if (rest.n) {
+        const char *names[KINDS];
+        for (int i = 0; i < KINDS; i++) {
+            names[i] = kinds[i].name;
+            if (strcmp(kinds[i].name, rest.plain[0]) == 0) only = &kinds[i];
+        }
+        const char *near = tn_nearest(rest.plain[0], KINDS, names);
+        if (!only)
+            return args_usage_error(cmd, "'%.60s' is not one of models, optimizers, schedules, data%s%s%s",
+                                    rest.plain[0], near ? "; did you mean " : "", near ? near : "",
+                                    near ? "?" : "");
+    }
+    json_t *all = json_object();
+    for (int i = 0; i < KINDS; i++) {
+        if (only && only != &kinds[i]) continue;
+        if (o.json)
+            json_object_set_new(all, kinds[i].name, kind_json(&kinds[i]));
+        else
+            printf("%s", i && !only ? "\n" : ""), show_kind(&kinds[i]);
+    }
+    if (o.json) json_dumpf(all, stdout, JSON_INDENT(2)), putchar('\n');
+    json_decref(all);
+    return EXIT_OK;
+}
+
+const command cmd_list = {"list",
+                          "List models, optimizers, schedules and data sets with their options.",
+                          "[models|optimizers|schedules|data] [options]",
+                          NULL,
+                          rows,
+                          1,
+                          run_command};

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The commands, and what they share. A new one: one file with its `const command cmd_NAME`, one line in
+ * commands.def.
+ */
+#ifndef TERN_APP_COMMANDS_H
+#define TERN_APP_COMMANDS_H
+#include "args.h"
+#include "run.h"
+
+#define COMMAND(name) extern const command cmd_##name;
+#include "commands.def"
+#undef COMMAND
+
+extern const command *const app_commands[]; /* ends with NULL */
+
+/* omp_set_num_threads when n > 0. OpenBLAS gets one thread: tern's own are above it. */
+void app_threads(long n);
+/* What failed to open: a usage error when it is the spec of a data set by formula, else a failure. */
+int app_data_failed(const command *, const char *where, const tn_err *);
+/* A model and the part of its input that eval and inspect need, from a weights file written by a run. */
+typedef struct {
+    char path[CONFIG_PATH], model[CONFIG_SPEC], data_hash[65];
+    tn_model_shape shape;
+    double scale, shift;
+} weights_head;
+/* where: a run directory (its last.safetensors) or a file. */
+int app_weights_head(const char *where, weights_head *, tn_err *);
+#endif
