@@ -60,7 +60,11 @@ double tn_exact_powi(double x, long n) {
 double tn_exact_pow(double x, double p) {
     if (p == floor(p) && fabs(p) <= 64) return tn_exact_powi(x, (long)p);
     if (p == 0.5) return sqrt(x);
-    if (x == 0) return p > 0 ? 0 : INFINITY;
+    if (x == 0 && p == p) return p > 0 ? 0 : INFINITY;
+    if (x < 0 && p == floor(p)) { /* whole and beyond 64; from 2^53 on all are even */
+        double y = tn_exact_exp(p * tn_exact_log(-x));
+        return p / 2 == floor(p / 2) ? y : -y;
+    }
     return tn_exact_exp(p * tn_exact_log(x));
 }
 

@@ -150,7 +150,7 @@ static void sweep_recorded(tn_t *y, tn_t *gy, int n, tn_t *const wrt[], tn_t *ou
     int base = first;
     for (int i = 0; i < n; i++)
         if (wrt[i]->id < base) base = wrt[i]->id;
-    memset(out, 0, (size_t)n * sizeof *out);
+    if (n) memset(out, 0, (size_t)n * sizeof *out);
     if (base > y->id) return;
     sweep_map map = map_new(y, base, first);
     tn_t **g = tn_scratch(t, (size_t)(y->id - base + 1) * sizeof *g);

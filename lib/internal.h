@@ -14,7 +14,8 @@ void tn_mem_aligned_free(void *);
 
 /*
  * Scalar functions whose bits do not depend on the C library (all that stands between seed and weights must not):
- * natural logarithm, cos(2 pi x), and x to an integer power; double, errors below 1e-15 relative.
+ * natural logarithm, cos(2 pi x), powers, exp and erf, in double. Errors in units of the last place, from
+ * tests/test_params.c: log and exp 1, pow 4, erf 16, powi n; cos2pi 2e-16 absolute.
  */
 double tn_exact_log(double x);
 double tn_exact_cos2pi(double x);
@@ -67,6 +68,9 @@ void tn_packed_free(tn_params *);
  * its tape's scratch.
  */
 const tn_real *tn_packed(const tn_t *w, int transposed);
+
+/* "(128, 784)" of at most 4 dimensions. */
+void tn_dims_text(int nd, const int *dim, char out[64]);
 
 /* Sum of squares in double over pieces of fixed size, added up in order. */
 double tn_sum_squares(size_t n, const tn_real *x);

@@ -19,7 +19,8 @@ void tn_strides(const tn_t *x, int nd, const int *dim, ptrdiff_t out[TN_MAX_DIM]
 }
 
 int tn_axis(const char *op, const tn_t *x, int axis) {
-    TN_CHECK(x->tape, axis >= -x->nd && axis < x->nd, "%s: axis %d of a tensor with %d dimensions", op, axis, x->nd);
+    TN_CHECK(x->tape, axis >= -x->nd && axis < x->nd, "%s: axis %d of a tensor with %d dimensions", op, axis,
+             x->nd);
     return axis < 0 ? axis + x->nd : axis;
 }
 
@@ -30,32 +31,39 @@ static void reshape_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
 }
 static void reshape_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
     if (!(need & 1)) return;
-    if (add & 1) tn_kernels_get(NULL)->accumulate(y->len, gy, gx[0]);
-    else memcpy(gx[0], gy, y->len * sizeof *gy);
+    if (add & 1)
+        tn_kernels_get(NULL)->accumulate(y->len, gy, gx[0]);
+    else
+        memcpy(gx[0], gy, y->len * sizeof *gy);
 }
 static const tn_op op_reshape = {.name = "reshape", .vjp = reshape_vjp, .bwd = reshape_bwd};
 tn_t *tn_reshape(tn_t *x, int nd, const int *dim) {
     int d[TN_MAX_DIM], open = -1;
     size_t len = 1;
-    TN_CHECK(x->tape, nd >= 0 && nd <= TN_MAX_DIM, "reshape: %d dimensions; a tensor has at most %d", nd, TN_MAX_DIM);
+    TN_CHECK(x->tape, nd >= 0 && nd <= TN_MAX_DIM, "reshape: %d dimensions; a tensor has at most %d", nd,
+             TN_MAX_DIM);
     for (int i = 0; i < nd; i++) {
         TN_CHECK(x->tape, dim[i] > 0 || (dim[i] == -1 && open < 0), "reshape: dimension %d is %d", i, dim[i]);
         d[i] = dim[i];
-        if (dim[i] == -1) open = i;
-        else len *= (size_t)dim[i];
+        if (dim[i] == -1)
+            open = i;
+        else
+            len *= (size_t)dim[i];
     }
     if (open >= 0) d[open] = len ? (int)(x->len / len) : 0, len *= (size_t)d[open];
     if (len != x->len) {
-        char s[64];
-        tn_shape_text(x, s);
-        tn_panic(x->tape, "reshape: %s has %zu elements, the new shape %zu", s, x->len, len);
+        char s[64], to[64];
+        tn_shape_text(x, s), tn_dims_text(nd, dim, to);
+        tn_panic(x->tape, "reshape: %s has %zu elements and does not fit %s", s, x->len, to);
     }
     return tn_result(&op_reshape, tn_view(x->tape, x->x, nd, d), 1, &x, NULL, 0);
 }
 
 /* ---- transpose ---- */
 
-typedef struct { int a, b; } axes;
+typedef struct {
+    int a, b;
+} axes;
 static void transpose_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
     const axes *t = y->aux;
     gx[0] = tn_transpose(gy, t->a, t->b);
@@ -81,17 +89,22 @@ tn_t *tn_transpose(tn_t *x, int a, int b) {
 
 /* ---- sum_to and broadcast_to ---- */
 
-static void check_stretch(const char *op, const tn_t *small, int nd, const int *dim, const tn_t *named) {
-    int ok = small->nd <= nd;
-    for (int i = 1; ok && i <= small->nd; i++) {
-        int d = small->dim[small->nd - i];
-        ok = d == dim[nd - i] || d == 1;
+/* Panics unless the smaller of x's shape and the given one stretches to the other; 1 if they are the same. */
+static int check_stretch(const char *op, const tn_t *x, int nd, const int *dim, int grows) {
+    TN_CHECK(x->tape, nd >= 0 && nd <= TN_MAX_DIM, "%s: %d dimensions; a tensor has at most %d", op, nd,
+             TN_MAX_DIM);
+    int small = grows ? x->nd : nd, large = grows ? nd : x->nd, ok = small <= large, same = nd == x->nd;
+    const int *s = grows ? x->dim : dim, *l = grows ? dim : x->dim;
+    for (int i = 1; ok && i <= small; i++) {
+        ok = s[small - i] == l[large - i] || s[small - i] == 1;
+        same &= s[small - i] == l[large - i];
     }
     if (!ok) {
-        char s[64];
-        tn_shape_text(named, s);
-        tn_panic(named->tape, "%s: %s and the given shape do not broadcast", op, s);
+        char from[64], to[64];
+        tn_shape_text(x, from), tn_dims_text(nd, dim, to);
+        tn_panic(x->tape, "%s: %s does not %s to %s", op, from, grows ? "stretch" : "add up", to);
     }
+    return same;
 }
 
 static void sum_to_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
@@ -123,16 +136,16 @@ static void sum_into(const tn_t *x, tn_t *y) {
         for (int a = 0; a < d[0]; a++)
             for (int b = 0; b < d[1]; b++)
                 for (int c = 0; c < d[2]; c++)
-                    for (int e = 0; e < d[3]; e++) acc[a * s[0] + b * s[1] + c * s[2] + e * s[3]] += (double)*in++;
+                    for (int e = 0; e < d[3]; e++)
+                        acc[a * s[0] + b * s[1] + c * s[2] + e * s[3]] += (double)*in++;
         for (size_t r = 0; r < y->len; r++) y->x[r] = (tn_real)acc[r];
         tn_rewind(x->tape, place);
     }
 }
 
 tn_t *tn_sum_to(tn_t *x, int nd, const int *dim) {
+    if (check_stretch("sum_to", x, nd, dim, 0)) return x;
     tn_t *y = tn_new(x->tape, nd, dim);
-    check_stretch("sum_to", y, x->nd, x->dim, x);
-    if (tn_same_shape(x, y)) return x;
     sum_into(x, y);
     return tn_result(&op_sum_to, y, 1, &x, NULL, 0);
 }
@@ -142,9 +155,8 @@ static void broadcast_to_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
 }
 static const tn_op op_broadcast_to = {.name = "broadcast_to", .vjp = broadcast_to_vjp};
 tn_t *tn_broadcast_to(tn_t *x, int nd, const int *dim) {
-    check_stretch("broadcast_to", x, nd, dim, x);
+    if (check_stretch("broadcast_to", x, nd, dim, 1)) return x;
     tn_t *y = tn_new(x->tape, nd, dim);
-    if (tn_same_shape(x, y)) return x;
     ptrdiff_t s[TN_MAX_DIM];
     int d[TN_MAX_DIM];
     tn_strides(x, nd, dim, s), tn_pad4(nd, dim, d);
@@ -159,7 +171,9 @@ tn_t *tn_broadcast_to(tn_t *x, int nd, const int *dim) {
 /* ---- slice, embed_in, concat ---- */
 
 /* x seen as (outer, dim[axis], inner). */
-typedef struct { int axis, lo, hi; } range;
+typedef struct {
+    int axis, lo, hi;
+} range;
 static void blocks(const tn_t *x, int axis, size_t *outer, size_t *inner) {
     *outer = *inner = 1;
     for (int i = 0; i < axis; i++) *outer *= (size_t)x->dim[i];
@@ -177,14 +191,17 @@ static void slice_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned 
     size_t outer, inner, whole, part, at;
     if (!(need & 1)) return;
     blocks(x, r->axis, &outer, &inner);
-    whole = (size_t)x->dim[r->axis] * inner, part = (size_t)(r->hi - r->lo) * inner, at = (size_t)r->lo * inner;
+    whole = (size_t)x->dim[r->axis] * inner, part = (size_t)(r->hi - r->lo) * inner,
+    at = (size_t)r->lo * inner;
     if (!(add & 1)) memset(gx[0], 0, x->len * sizeof(tn_real));
-    for (size_t o = 0; o < outer; o++) tn_kernels_get(NULL)->accumulate(part, gy + o * part, gx[0] + o * whole + at);
+    for (size_t o = 0; o < outer; o++)
+        tn_kernels_get(NULL)->accumulate(part, gy + o * part, gx[0] + o * whole + at);
 }
 static const tn_op op_slice = {.name = "slice", .vjp = slice_vjp, .bwd = slice_bwd};
 tn_t *tn_slice(tn_t *x, int axis, int lo, int hi) {
     axis = tn_axis("slice", x, axis);
-    TN_CHECK(x->tape, 0 <= lo && lo < hi && hi <= x->dim[axis], "slice: [%d, %d) of an axis of %d", lo, hi, x->dim[axis]);
+    TN_CHECK(x->tape, 0 <= lo && lo < hi && hi <= x->dim[axis], "slice: [%d, %d) of an axis of %d", lo, hi,
+             x->dim[axis]);
     range r = {axis, lo, hi};
     size_t outer, inner;
     int dim[TN_MAX_DIM];
@@ -192,7 +209,8 @@ tn_t *tn_slice(tn_t *x, int axis, int lo, int hi) {
     dim[axis] = hi - lo;
     blocks(x, axis, &outer, &inner);
     if (outer == 1)
-        return tn_result(&op_slice, tn_view(x->tape, x->x + (size_t)lo * inner, x->nd, dim), 1, &x, &r, sizeof r);
+        return tn_result(&op_slice, tn_view(x->tape, x->x + (size_t)lo * inner, x->nd, dim), 1, &x, &r,
+                         sizeof r);
     tn_t *y = tn_new(x->tape, x->nd, dim);
     size_t part = (size_t)(hi - lo) * inner, whole = (size_t)x->dim[axis] * inner;
     for (size_t o = 0; o < outer; o++)
@@ -207,8 +225,9 @@ static void embed_in_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
 static const tn_op op_embed_in = {.name = "embed_in", .vjp = embed_in_vjp};
 tn_t *tn_embed_in(tn_t *x, int axis, int lo, int size) {
     axis = tn_axis("embed_in", x, axis);
+    TN_CHECK(x->tape, lo >= 0 && x->dim[axis] <= size && lo <= size - x->dim[axis],
+             "embed_in: %d elements at %d of an axis of %d", x->dim[axis], lo, size);
     range r = {axis, lo, lo + x->dim[axis]};
-    TN_CHECK(x->tape, lo >= 0 && r.hi <= size, "embed_in: [%d, %d) of an axis of %d", lo, r.hi, size);
     size_t outer, inner;
     int dim[TN_MAX_DIM];
     memcpy(dim, x->dim, sizeof dim);
@@ -229,6 +248,7 @@ static void concat_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
 }
 static const tn_op op_concat = {.name = "concat", .vjp = concat_vjp};
 tn_t *tn_concat(int n, tn_t *const x[], int axis) {
+    TN_CHECK(NULL, n > 0, "concat: %d tensors", n);
     axis = tn_axis("concat", x[0], axis);
     int dim[TN_MAX_DIM];
     memcpy(dim, x[0]->dim, sizeof dim);
@@ -248,7 +268,8 @@ tn_t *tn_concat(int n, tn_t *const x[], int axis) {
     size_t whole = (size_t)dim[axis] * inner;
     for (int i = 0; i < n; i++) {
         size_t part = (size_t)x[i]->dim[axis] * inner;
-        for (size_t o = 0; o < outer; o++) memcpy(y->x + o * whole + at, x[i]->x + o * part, part * sizeof(tn_real));
+        for (size_t o = 0; o < outer; o++)
+            memcpy(y->x + o * whole + at, x[i]->x + o * part, part * sizeof(tn_real));
         at += part;
     }
     return tn_result(&op_concat, y, n, x, &axis, sizeof axis);

@@ -24,12 +24,13 @@ void tn_params_free(tn_params *s) {
     tn_free(s->p), tn_free(s);
 }
 
-tn_param *tn_param_add(tn_params *s, const char *layer, const char *name, unsigned flags, tn_init init, int nd,
-                       const int *dim) {
+tn_param *tn_param_add(tn_params *s, const char *layer, const char *name, unsigned flags, tn_init init,
+                       int nd, const int *dim) {
     char full[TN_MAX_NAME];
     int prefixed = layer && *layer;
     int n = snprintf(full, sizeof full, "%s%s%s", prefixed ? layer : "", prefixed ? "." : "", name);
-    TN_CHECK(NULL, n < TN_MAX_NAME, "tn_param_add: the name %s.%s is longer than %d", layer, name, TN_MAX_NAME - 1);
+    TN_CHECK(NULL, n < TN_MAX_NAME, "tn_param_add: the name %s.%s is longer than %d", layer, name,
+             TN_MAX_NAME - 1);
     TN_CHECK(NULL, !s->sealed, "tn_param_add: %s comes after tn_params_seal", full);
     TN_CHECK(NULL, !tn_params_find(s, full), "tn_param_add: the name %s is used twice", full);
     TN_CHECK(NULL, nd >= 0 && nd <= TN_MAX_DIM, "tn_param_add: %s has %d dimensions", full, nd);
@@ -45,7 +46,8 @@ tn_param *tn_param_add(tn_params *s, const char *layer, const char *name, unsign
     p->index = s->n, p->nd = nd, p->len = 1, p->flags = flags, p->init = init, p->set = s;
     for (int i = 0; i < nd; i++) {
         TN_CHECK(NULL, dim[i] > 0, "tn_param_add: dimension %d of %s is %d", i, full, dim[i]);
-        TN_CHECK(NULL, p->len <= (size_t)PTRDIFF_MAX / 64 / (size_t)dim[i], "tn_param_add: %s is too large", full);
+        TN_CHECK(NULL, p->len <= (size_t)PTRDIFF_MAX / 64 / (size_t)dim[i], "tn_param_add: %s is too large",
+                 full);
         p->dim[i] = dim[i], p->len *= (size_t)dim[i];
     }
     p->offset = s->len;
@@ -142,7 +144,8 @@ static tn_leaf_entry *leaf_entry(tn_tape *t, const tn_param *p) {
         tn_free(old);
     }
     tn_leaf_entry *e = leaf_lookup(t, p);
-    if (e->generation != t->generation) *e = (tn_leaf_entry){.param = p, .generation = t->generation}, t->leaf_n++;
+    if (e->generation != t->generation)
+        *e = (tn_leaf_entry){.param = p, .generation = t->generation}, t->leaf_n++;
     return e;
 }
 
@@ -162,7 +165,8 @@ tn_t *tn_use(tn_tape *t, tn_param *p) {
     tn_leaf_entry *e = leaf_entry(t, p);
     if (e->bound) return e->bound;
     tn_t *leaf = tn_leaf_of(t, p);
-    if (leaf && leaf->version == p->set->version && (leaf->needs || !t->record)) return leaf;
+    if (leaf && leaf->version == p->set->version && (leaf->needs || !t->record || p->flags & TN_BUFFER))
+        return leaf;
     leaf = tn_view(t, p->w, p->nd, p->dim);
     leaf->param = p, leaf->version = p->set->version;
     tn_result(NULL, leaf, 0, NULL, NULL, 0);
@@ -186,20 +190,40 @@ tn_t *tn_bind(tn_tape *t, tn_param *p, tn_t *x) {
 
 /* ---- gradients of the whole set ---- */
 
+static int is_stale(const tn_t *x, const tn_params *s) {
+    return x->param && x->param->set == s && x->needs && x->version != s->version;
+}
+
+/* Leaves of weights that have changed since, which the sweep must not reach; target NULL: only counts them. */
+static int stale_leaves(const tn_t *loss, const tn_params *s, tn_target *target) {
+    int n = 0;
+    for (int id = 0; id <= loss->id; id++) {
+        tn_t *x = loss->tape->node[id];
+        if (!is_stale(x, s)) continue;
+        if (target) target[n] = (tn_target){x, tn_scratch(x->tape, x->len * sizeof(tn_real)), 0, 0};
+        n++;
+    }
+    return n;
+}
+
 double tn_backward(tn_t *loss, tn_params *s, unsigned flags) {
     tn_tape *t = loss->tape;
     TN_CHECK(t, loss->len == 1, "tn_backward: the loss has %zu elements; reduce it to one", loss->len);
+    TN_CHECK(t, loss->needs || t->record,
+             "tn_backward: recording is off, so there is nothing to go back along");
     tn_place place = tn_mark(t);
-    tn_target *target = tn_scratch(t, (size_t)(s->n + 1) * sizeof *target);
+    tn_target *target = tn_scratch(t, (size_t)(s->n + 1 + stale_leaves(loss, s, NULL)) * sizeof *target);
     int n = 0, add = (flags & TN_ACCUMULATE) != 0;
     for (int i = 0; i < s->n; i++) {
         tn_t *leaf = tn_leaf_of(t, s->p[i]);
-        if (!leaf || !leaf->needs) continue;
-        TN_CHECK(t, leaf->version == s->version,
-                 "tn_backward: the weights changed after %s was used on this tape; reset the tape first", leaf->param->name);
-        target[n++] = (tn_target){leaf, s->p[i]->g, add, 0};
+        if (leaf && leaf->needs && !is_stale(leaf, s)) target[n++] = (tn_target){leaf, s->p[i]->g, add, 0};
     }
-    tn_sweep(loss, NULL, n, target);
+    int stale = stale_leaves(loss, s, target + n);
+    tn_sweep(loss, NULL, n + stale, target);
+    for (int i = n; i < n + stale; i++)
+        TN_CHECK(t, !target[i].reached,
+                 "tn_backward: the weights changed after %s was used on this tape; reset the tape first",
+                 target[i].t->param->name);
     if (!add) {
         int k = 0;
         for (int i = 0; i < s->n; i++) {

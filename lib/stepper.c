@@ -21,7 +21,13 @@ tn_stepper *tn_stepper_new(tn_params *p, tn_optim *optim, const tn_step_options 
     tn_step_options o = given ? *given : (tn_step_options){1, 0, 0};
     if (o.accumulate == 0) o.accumulate = 1;
     if (o.accumulate < 0 || o.accumulate > 1 << (MAX_LEVELS - 1)) {
-        tn_fail(e, "accumulate: %d micro-batches a step; it must be 1 ... %d", o.accumulate, 1 << (MAX_LEVELS - 1));
+        tn_fail(e, "accumulate: %d micro-batches a step; it must be 1 ... %d", o.accumulate,
+                1 << (MAX_LEVELS - 1));
+        return NULL;
+    }
+    if (!(o.clip_norm >= 0) || !(o.clip_value >= 0)) {
+        tn_fail(e, "clip: %g; a bound for gradients is positive, or 0 for none",
+                o.clip_norm >= 0 ? o.clip_value : o.clip_norm);
         return NULL;
     }
     tn_stepper *s = tn_mem_new(sizeof *s);
@@ -47,8 +53,8 @@ static int not_finite(tn_step_result *out, const char *what, const char *where) 
 }
 
 /* One micro-batch: its gradient into g, scaled by its weight when it is one of several. */
-static int micro_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k, int i, double *total,
-                      tn_step_result *out) {
+static int micro_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k, int i,
+                      double *total, tn_step_result *out) {
     double weight = 1;
     tn_tape_reset(t);
     tn_train_mode(t, k->seed, k->t - 1, (int)out->weight);
@@ -61,6 +67,7 @@ static int micro_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, cons
     double value = tn_value(loss);
     if (!isfinite(value)) {
         char where[TN_MAX_NAME + 40];
+        out->loss = value;
         if (!tn_tape_nonfinite(t, where, sizeof where)) snprintf(where, sizeof where, "the loss");
         return not_finite(out, "", where);
     }
@@ -83,14 +90,17 @@ static void collect(tn_stepper *s, double weight) {
     int first = 1;
     for (int level = 0; level < s->levels; level++) {
         if (!((s->o.accumulate >> level) & 1)) continue;
-        if (first) memcpy(g, s->partial[level], s->params->len * sizeof *g);
-        else k->accumulate(s->params->len, s->partial[level], g);
+        if (first)
+            memcpy(g, s->partial[level], s->params->len * sizeof *g);
+        else
+            k->accumulate(s->params->len, s->partial[level], g);
         first = 0;
     }
     for (size_t i = 0; i < s->params->len; i++) g[i] *= c;
 }
 
-int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k, tn_step_result *out) {
+int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
+                   tn_step_result *out) {
     double total = 0;
     int n = s->o.accumulate;
     *out = (tn_step_result){0};
@@ -98,6 +108,7 @@ int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const t
         if (micro_step(s, t, fn, arg, k, i, &total, out)) return 1;
         if (n > 1) carry(s, i);
     }
+    if (!(out->weight > 0)) return not_finite(out, "", "the loss: every micro-batch is empty");
     if (n > 1) collect(s, out->weight);
     out->loss = total / out->weight;
     out->grad_norm = tn_grad_norm(s->params);

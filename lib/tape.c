@@ -4,6 +4,7 @@
  * that holds a whole step, and nothing is allocated any more.
  */
 #include "tape.h"
+#include "kernels/kernels.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -64,13 +65,13 @@ static void arena_free(tn_arena *a) {
 
 /* Several blocks become one that is as large as all, so that the next step finds its memory in one piece. */
 void tn_arena_reset(tn_tape *t, tn_arena *a) {
+    a->at = 0, a->used = 0; /* first: add_block may panic */
     if (a->n > 1) {
         size_t total = 0;
         for (int i = 0; i < a->n; i++) total += a->block[i].size, tn_mem_aligned_free(a->block[i].mem);
         a->n = 0;
         add_block(t, a, total);
     }
-    a->at = 0, a->used = 0;
 }
 
 void *tn_scratch(tn_tape *t, size_t bytes) {
@@ -114,12 +115,15 @@ void tn_pool_reset(tn_tape *t) {
 tn_tape *tn_tape_new_checked(int abi, size_t real_size, size_t tensor_size, tn_err *e) {
     if (abi != TN_ABI || real_size != sizeof(tn_real) || tensor_size != sizeof(tn_t)) {
         tn_fail(e,
-                "tern.h and the library do not match: the program was compiled for ABI %d with %zu-byte numbers, the "
-                "library has ABI %d with %zu-byte numbers; compile with the header that came with the library, and "
+                "tern.h and the library do not match: the program was compiled for ABI %d with %zu-byte "
+                "numbers, the "
+                "library has ABI %d with %zu-byte numbers; compile with the header that came with the "
+                "library, and "
                 "define TN_DOUBLE for libtern64 only",
                 abi, real_size, TN_ABI, sizeof(tn_real));
         return NULL;
     }
+    if (!tn_kernels_get(e)) return NULL;
     tn_tape *t = tn_mem_new(sizeof *t);
     if (!t) {
         tn_fail(e, "out of memory: no room for a tape");
@@ -182,7 +186,8 @@ static void drop_bindings(tn_tape *t, int place) {
 }
 
 void tn_rewind(tn_tape *t, tn_place p) {
-    TN_CHECK(t, p.node <= t->n, "tn_rewind: the mark is newer than the tape, or marks were not dropped newest first");
+    TN_CHECK(t, p.node <= t->n,
+             "tn_rewind: the mark is newer than the tape, or marks were not dropped newest first");
     t->n = p.node, t->main.at = (int)p.block, t->main.used = p.used;
     if (p.node < t->bound_end) drop_bindings(t, p.node);
 }
@@ -234,7 +239,8 @@ tn_t *tn_result(const tn_op *op, tn_t *y, int nsrc, tn_t *const src[], const voi
     }
     if (aux_bytes) y->aux = memcpy(tn_scratch(t, aux_bytes), aux, aux_bytes);
     int differentiable = t->record && !t->sweeping && op && (op->vjp || op->expand);
-    TN_CHECK(t, nsrc <= 32 || !op || !op->bwd, "%s: %d sources; an op with bwd has at most 32", op->name, nsrc);
+    TN_CHECK(t, nsrc <= 32 || !op || !op->bwd, "%s: %d sources; an op with bwd has at most 32", op->name,
+             nsrc);
     for (int i = 0; i < nsrc; i++) {
         if (!src[i]) continue;
         TN_CHECK(t, src[i]->tape == t, "%s: source %d is on another tape", op ? op->name : "result", i);
@@ -279,10 +285,14 @@ int tn_same_shape(const tn_t *a, const tn_t *b) {
     return a->nd == b->nd && !memcmp(a->dim, b->dim, sizeof(int) * (size_t)a->nd);
 }
 
-void tn_shape_text(const tn_t *x, char out[64]) {
+void tn_dims_text(int nd, const int *dim, char out[64]) {
     int n = snprintf(out, 64, "(");
-    for (int i = 0; i < x->nd; i++) n += snprintf(out + n, 64 - (size_t)n, i ? ", %d" : "%d", x->dim[i]);
-    snprintf(out + n, 64 - (size_t)n, x->nd == 1 ? ",)" : ")");
+    for (int i = 0; i < nd; i++) n += snprintf(out + n, 64 - (size_t)n, i ? ", %d" : "%d", dim[i]);
+    snprintf(out + n, 64 - (size_t)n, nd == 1 ? ",)" : ")");
+}
+
+void tn_shape_text(const tn_t *x, char out[64]) {
+    tn_dims_text(x->nd, x->dim, out);
 }
 
 tn_t *tn_tape_at(const tn_tape *t, int i) {
@@ -296,9 +306,12 @@ int tn_tape_nonfinite(const tn_tape *t, char *out, size_t cap) {
             if (isfinite(y->x[j])) continue;
             char shape[64];
             tn_shape_text(y, shape);
-            if (y->param) snprintf(out, cap, "weight %s %s", y->param->name, shape);
-            else if (!y->op) snprintf(out, cap, "input at position %d %s", i, shape);
-            else snprintf(out, cap, "op %s at position %d %s", y->op->name, i, shape);
+            if (y->param)
+                snprintf(out, cap, "weight %s %s", y->param->name, shape);
+            else if (!y->op)
+                snprintf(out, cap, "input at position %d %s", i, shape);
+            else
+                snprintf(out, cap, "op %s at position %d %s", y->op->name, i, shape);
             return 1;
         }
     }
@@ -312,7 +325,8 @@ double tn_tape_flops(const tn_tape *t, int backward) {
         if (!y->op || !y->op->flops) continue;
         double forward = y->op->flops(y);
         total += forward;
-        for (int s = 0; backward && s < y->nsrc && s < 2; s++) total += y->src[s] && y->src[s]->needs ? forward : 0;
+        for (int s = 0; backward && s < y->nsrc && s < 2; s++)
+            total += y->src[s] && y->src[s]->needs ? forward : 0;
     }
     return total;
 }

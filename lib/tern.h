@@ -489,7 +489,7 @@ typedef struct tn_optim_def {
     int (*check)(void *hp, uint64_t given, tn_err *);                     /* optional: contradictions; may derive fields */
     int (*slots)(const void *hp, int nd, const int *dim, tn_slot out[]);  /* how many; NULL: none */
     size_t (*scratch)(const void *hp, int nd, const int *dim);            /* bytes a tensor; optional */
-    void (*begin)(const void *hp, tn_opt_tensor *);                       /* optional: after slots got their init value */
+    void (*begin)(const void *hp, tn_opt_tensor *);                       /* optional: before step 1, after slots got init */
     void (*reduce)(const void *hp, const tn_tick *, const tn_opt_tensor *, double acc[TN_MAX_SHARED]);   /* optional */
     void (*decide)(const void *hp, const tn_tick *, const double acc[TN_MAX_SHARED], double shared[TN_MAX_SHARED]);
     void (*update)(const void *hp, const tn_tick *, const tn_opt_tensor *, size_t lo, size_t hi);

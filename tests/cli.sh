@@ -86,6 +86,12 @@ for file in last best resume; do same whole/$file.safetensors again/$file.safete
 same whole/test.npz again/test.npz "1 and 2 threads"
 expect 0 "accuracy" train --config whole/config.json --out rerun --threads 4 --quiet
 same whole/resume.safetensors rerun/resume.safetensors "config.json and 4 threads"
+# every vector level gives the same bits, where a level is there to compare with
+if TERN_SIMD=plain "$tern" $train --epochs 3 --gemm own --out plainlevel >/dev/null 2>&1 && grep -q '"gemm": "own"' whole/config.json; then
+    same whole/resume.safetensors plainlevel/resume.safetensors "TERN_SIMD=plain"
+fi
+TERN_SIMD=nonsense "$tern" $train --out x >/dev/null 2>err.txt && fail "TERN_SIMD=nonsense: exit code 0"
+grep -q nonsense err.txt || fail "TERN_SIMD=nonsense: $(cat err.txt)"
 expect 0 "accuracy" $train --epochs 3
 [ "$(ls runs)" = "$(sed -n 's/^  "id": "\(.*\)",/\1/p' whole/config.json)" ] || fail "runs/ID is not the run's id"
 "$tern" train --resume whole 2>err.txt >out.txt || fail "--resume of a finished run: $(cat err.txt)"
@@ -101,7 +107,8 @@ expect 1 "does not fit" eval --checkpoint whole --data synthetic:n=600
 expect 0 "fc3.weight" inspect whole
 expect 0 "linear" inspect --model mlp:hidden=8
 expect 0 "samples" data --data synthetic:n=100,test=20 --val-size 10
-expect 0 '"images_per_second"' bench --model mlp:hidden=8 --threads 1 --repeat 1 --seconds 0.01 --json
+expect 0 '"allocations": 0' bench --model mlp:hidden=8 --threads 1/2 --repeat 2 --seconds 0.01 --json
+grep -q '"allocations": [1-9]' out.txt && fail "a warm training step allocates"
 
 # ---- resume ----
 expect 2 "contradicts" train --resume whole --batch 64
@@ -232,7 +239,11 @@ grep -q "diverged" diverged/summary.json || fail "a diverged run is not marked"
 "$tern" inspect diverged >out.txt || fail "a diverged run left bad weights"
 grep -q "NaN or infinite" out.txt && fail "a diverged run saved what is not finite"
 
-# A terminal gets one live line, a file none.
+# A terminal gets one live line, a file plain lines.
+if script -qec true /dev/null >/dev/null 2>&1 </dev/null; then
+    TERM=xterm script -qec "'$tern' train $small --model mlp:hidden=256 --epochs 30 --out live" /dev/null >live.txt </dev/null
+    grep -q "ETA" live.txt || fail "no live progress on a terminal"
+fi
 "$tern" train $small --epochs 1 --out lines >/dev/null 2>err.txt
 grep -q "$(printf '\r')" err.txt && fail "control characters in a file"
 [ "$(grep -c '^epoch' err.txt)" -eq 1 ] || fail "not one plain line an epoch"

@@ -52,6 +52,8 @@ expect 2 "does not start with a name" $small --optimizers lr=3
 expect 2 "comma" $small --optimizers adam,
 expect 2 "--seeds" $small --seeds 0
 expect 2 "no preset" --pilot --models logistic
+expect 2 "no meaning with --from" --from x.csv --epochs 3
+expect 2 "no meaning with --pilot" --pilot --json
 expect 1 "/nowhere" --data /nowhere
 expect 0 "adamw:lr=1e-3,weight_decay=2" --optimizers adam,adamw:lr=1e-3,weight_decay=2 --dry-run
 grep -q "adamw: as given" out.txt || fail "--dry-run does not say that adamw was not tuned"
@@ -91,10 +93,10 @@ equal one.json one/results.json "one run done again"
 long="$small --epochs 30 --seeds 7"
 "$tern" compare $long --out whole --quiet >/dev/null || fail "the comparison that others are held against"
 for signal in KILL INT TERM; do
-    "$tern" compare $long --out broken$signal >/dev/null 2>err.txt &
+    "$tern" compare $long --out broken$signal >/dev/null 2>live$signal.txt &
     pid=$!
     tries=0
-    while ! grep -q '/21\] ' err.txt && [ $tries -lt 300 ]; do
+    while ! grep -q '/21\] ' live$signal.txt 2>/dev/null && [ $tries -lt 300 ]; do
         tries=$((tries + 1))
         sleep 0.1
     done
@@ -148,7 +150,7 @@ pair | sed 's/$/\r/' >crlf.csv
 expect 0 "new is better than plain" --from crlf.csv
 echo '[{"model":"m","optimizer":"x","seed":1,"value":0.5},{"model":"m","optimizer":"y","seed":1,"value":0.5}]' >least.json
 expect 0 "impossible" --from least.json
-expect 1 "no such file" --from no_such_file.csv 2>/dev/null || true
+expect 1 "cannot open" --from no_such_file.csv
 pair | sed 's/0.80/80/' >bad.csv
 expect 1 "fractions" --from bad.csv
 pair | sed 's/value/accuracy/' >bad.csv
@@ -186,6 +188,11 @@ for table in "$root"/apps/presets/*_pilot.tsv; do
             fail "preset $name: $optimizer is not the table's best, $spec"
     done
 done
+# What the note on mlp's pilot says about one learning rate for all.
+note=$(awk -F '\t' '$2 == "0.0032" && $4 > best[$1] { best[$1] = $4 }
+    END { printf "adam %.1f%%, adaml2 %.1f%% and adamw %.1f%%", 100 * best["adam"], 100 * best["adaml2"], 100 * best["adamw"] }' \
+    "$root/apps/presets/mlp_pilot.tsv")
+tr -s ' \n' ' ' <plan.txt | grep -qF "$note" || fail "the note on mlp's pilot does not say '$note'"
 
 [ $failed -eq 0 ] && echo "compare: all good"
 exit $failed

@@ -31,7 +31,7 @@ static demo parsed(const char *text, uint64_t *given) {
     demo d;
     tn_err e = {""};
     tn_opts_default(opts, &d);
-    if (tn_opts_parse(opts, &d, text, "demo", given, &e)) fail_msg("%s: %s", text, e.msg);
+    if (tn_opts_parse(opts, &d, text, "demo", given, &e)) fail_msg("%s: %s", text ? text : "NULL", e.msg);
     return d;
 }
 

@@ -93,7 +93,7 @@ const tn_kernels_t *tn_kernels_get(tn_err *err) {
         list_levels(names, sizeof names);
         tn_fail(err,
                 "TERN_SIMD=%s: no such vector level here; unset it or take one that this machine runs: %s",
-                wanted, names);
+                wanted ? wanted : "", names);
         return NULL;
     }
     atomic_store_explicit(&chosen, table, memory_order_relaxed);

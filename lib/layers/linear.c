@@ -11,5 +11,6 @@ tn_linear tn_linear_new(tn_params *p, const char *name, int in, int out, int bia
 }
 
 tn_t *tn_linear_fwd(const tn_linear *l, tn_t *x, tn_act act) {
-    return tn_linear_act(x, tn_use(x->tape, l->weight), l->bias ? tn_use(x->tape, l->bias) : NULL, act);
+    tn_t *w = tn_use(x->tape, l->weight); /* apart: the order on the tape must not be the compiler's choice */
+    return tn_linear_act(x, w, l->bias ? tn_use(x->tape, l->bias) : NULL, act);
 }

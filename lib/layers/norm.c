@@ -8,5 +8,6 @@ tn_norm tn_layer_norm_new(tn_params *p, const char *name, int n) {
 }
 
 tn_t *tn_layer_norm_fwd(const tn_norm *l, tn_t *x) {
-    return tn_layer_norm(x, tn_use(x->tape, l->weight), tn_use(x->tape, l->bias), l->eps);
+    tn_t *gain = tn_use(x->tape, l->weight);
+    return tn_layer_norm(x, gain, tn_use(x->tape, l->bias), l->eps);
 }
