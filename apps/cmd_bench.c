@@ -12,7 +12,6 @@
 #include "signals.h"
 #include "terminal.h"
 #include <math.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -159,7 +158,7 @@ static void close_bench(bench *b) {
 static result measure(bench *b, const bench_options *o, int threads) {
     static double rate[MAX_REPEAT], limit[MAX_REPEAT], share[MAX_REPEAT];
     result r;
-    omp_set_num_threads(threads);
+    tn_set_threads(threads);
     for (int i = 0; i < 30; i++) step(b);
     r.operations = tn_tape_flops(b->tape, 1);
     long before = tn_tape_allocations(b->tape);

@@ -28,7 +28,7 @@ static const arg rows[] = {
     ARG_TEXT(train_options, resume, "resume", "DIR", "",
              "go on with the run in this directory, by its own configuration"),
     ARG_INT(train_options, threads, "threads", 0, 0, 1024,
-            "threads; 0: as many as OpenMP takes. Never changes a bit"),
+            "threads; 0: one a core. Never changes a bit"),
     ARG_INT(train_options, max_steps, "max-steps", -1, -1, LONG_MAX,
             "stop after N steps of the run; -1: no limit"),
     ARG_INT(train_options, checkpoint_every, "checkpoint-every", 0, 0, LONG_MAX,

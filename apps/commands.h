@@ -14,7 +14,7 @@
 
 extern const command *const app_commands[]; /* ends with NULL */
 
-/* omp_set_num_threads when n > 0. OpenBLAS gets one thread: tern's own are above it. */
+/* tn_set_threads when n > 0. OpenBLAS gets one thread: tern's own are above it. */
 void app_threads(long n);
 /* What failed to open: a usage error when it is the spec of a data set by formula, else a failure. */
 int app_data_failed(const command *, const char *where, const tn_err *);

@@ -4,14 +4,13 @@
 #include "rundir.h"
 #include "safetensors.h"
 #include <cblas.h>
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 void app_threads(long n) {
     openblas_set_num_threads(1);
-    if (n > 0) omp_set_num_threads((int)n);
+    if (n > 0) tn_set_threads((int)n);
 }
 
 int app_data_failed(const command *cmd, const char *where, const tn_err *e) {

@@ -18,7 +18,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef _OPENMP
-#include <omp.h>
 #endif
 
 enum { SLOTS = 256, CACHE_SETS = 64 };
@@ -179,12 +178,6 @@ static void tell_children(const pool *p) {
     for (int i = 0; i < p->live; i++) kill(p->at[i].pid, SIGTERM);
 }
 
-static void use_one_thread(void) {
-#ifdef _OPENMP
-    omp_set_num_threads(1);
-#endif
-}
-
 static int start(pool *p, job *j) {
     int fd[2];
     const tn_dataset *set = data_cache_get(p->data, &j->config, p->e);
@@ -331,7 +324,7 @@ int pool_run(job *jobs, int n, int side_by_side, int quiet, data_cache *data, tn
                 .data = data,
                 .started = now_seconds(),
                 .e = e};
-    use_one_thread();
+    tn_set_threads(1);
     signals_catch();
     while (p->live || (!p->stopping && next_waiting(p))) {
         if (signal_stop && !p->stopping) {

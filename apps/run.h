@@ -11,7 +11,7 @@
  *
  * The result is a function of the configuration, the data and the numeric mode: neither threads nor kill and
  * resume change a bit. run_train keeps no state of its own between calls and starts no thread beyond
- * OpenMP's, so a child process made by fork() may call it (omp_set_num_threads(1) there).
+ * tn_parallel's, so a child process made by fork() may call it (tn_set_threads(1) there).
  */
 #ifndef TERN_APP_RUN_H
 #define TERN_APP_RUN_H

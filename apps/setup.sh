@@ -6,7 +6,7 @@
 
 build=$root/build
 packages_fedora="gcc make cmake openblas-devel zlib-devel jansson-devel stb-devel"
-packages_brew="cmake openblas jansson libomp"
+packages_brew="cmake openblas jansson"
 if [ "$tests" = yes ]; then
     packages_fedora="$packages_fedora gcc-c++ pkgconf libcmocka-devel"
     packages_brew="$packages_brew cmocka pkgconf"
@@ -54,7 +54,6 @@ missing_on_debian() {
         echo libopenblas-dev zlib1g-dev libjansson-dev libstb-dev
         [ "$tests" = yes ] && echo libcmocka-dev g++ pkg-config
     else
-        compiles "#include <omp.h>\n$plain" -fopenmp || echo libomp-dev # gcc brings its own
         links openblas cblas.h || echo libopenblas-dev
         links z zlib.h || echo zlib1g-dev
         links jansson jansson.h || echo libjansson-dev
@@ -76,7 +75,9 @@ say_without_root() {
     say "    apt-get download libopenblas-pthread-dev libopenblas0-pthread libgfortran5 libjansson-dev libjansson4 \\"
     say "        zlib1g-dev zlib1g libcmocka-dev libcmocka0"
     say "    for f in *.deb; do dpkg -x \$f .; done"
-    say "    export CMAKE_PREFIX_PATH=~/tern-packages/usr LD_LIBRARY_PATH=\$(dirname ~/tern-packages/usr/lib/*/libjansson.so.4)"
+    say "    export CMAKE_PREFIX_PATH=~/tern-packages/usr"
+    say "    libraries=\$(dirname ~/tern-packages/usr/lib/*/libjansson.so.4)"
+    say "    export LD_LIBRARY_PATH=\$libraries:\$libraries/openblas-pthread"
     say ""
     say "and go on with: sh $0 --no-install"
 }

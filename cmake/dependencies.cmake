@@ -1,7 +1,7 @@
 # Finds what tern needs. Everything that is missing is named at once, with the package that brings it.
 #
 #   tern_dependencies       interface target with headers and libraries
-#   tern_dependency_names   the same as names for a linker, for the installed static library
+#   tern_dependency_names   the same as names (or flags) for a linker, for the installed static library
 #   tern_cmocka             interface target, for the tests
 
 include(CheckCSourceCompiles)
@@ -30,9 +30,8 @@ function(find_part prefix module library header)
     mark_as_advanced(${prefix}_INCLUDE ${prefix}_LIBRARY)
 endfunction()
 
-if(APPLE) # Homebrew keeps these two out of the usual folders
-    list(APPEND CMAKE_PREFIX_PATH /opt/homebrew/opt/openblas /usr/local/opt/openblas
-         /opt/homebrew/opt/libomp /usr/local/opt/libomp)
+if(APPLE) # Homebrew keeps it out of the usual folders
+    list(APPEND CMAKE_PREFIX_PATH /opt/homebrew/opt/openblas /usr/local/opt/openblas)
 endif()
 
 add_library(tern_dependencies INTERFACE)
@@ -70,15 +69,10 @@ if(NOT JANSSON_INCLUDE OR NOT JANSSON_LIBRARY)
     missing_package("jansson (jansson.h)" libjansson-dev jansson-devel jansson)
 endif()
 
-find_package(OpenMP COMPONENTS C)
-if(OpenMP_C_FOUND)
-    target_link_libraries(tern_dependencies INTERFACE OpenMP::OpenMP_C)
-    list(APPEND tern_dependency_names ${OpenMP_C_LIB_NAMES})
-elseif(CMAKE_C_COMPILER_ID MATCHES "Clang")
-    missing_package("OpenMP for clang (omp.h)" libomp-dev libomp-devel libomp)
-else()
-    missing_package("OpenMP (it comes with gcc)" gcc gcc gcc)
-endif()
+set(THREADS_PREFER_PTHREAD_FLAG ON)
+find_package(Threads REQUIRED)
+target_link_libraries(tern_dependencies INTERFACE Threads::Threads)
+list(APPEND tern_dependency_names pthread)
 
 find_library(MATH_LIBRARY m)
 mark_as_advanced(MATH_LIBRARY)

@@ -29,7 +29,7 @@ string(REGEX REPLACE "/$" "" pc_prefix "\${pcfiledir}/${pc_prefix}")
 if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}" OR IS_ABSOLUTE "${CMAKE_INSTALL_INCLUDEDIR}")
     set(pc_prefix "${CMAKE_INSTALL_PREFIX}")
 endif()
-list(TRANSFORM tern_dependency_names PREPEND "-l" OUTPUT_VARIABLE pc_private)
+list(TRANSFORM tern_dependency_names REPLACE "^([a-z].*)" "-l\\1" OUTPUT_VARIABLE pc_private)
 if(APPLE) # OpenBLAS lies in a folder of its own
     get_filename_component(openblas_dir ${OPENBLAS_LIBRARY} DIRECTORY)
     list(PREPEND pc_private "-L${openblas_dir}")

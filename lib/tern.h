@@ -93,11 +93,17 @@ TN_API void     tn_permutation(tn_rng *, int n, int *p);  /* Fisher-Yates of 0 .
 /* ---- 3. Threads and memory ----------------------------------------------------------------------------- */
 
 /*
- * Runs fn(arg, 0) ... fn(arg, nchunk - 1) on OpenMP's threads (omp_set_num_threads, OMP_NUM_THREADS), neighbours
+ * Runs fn(arg, 0) ... fn(arg, nchunk - 1) on a pool of threads that the library starts when it first needs it, neighbours
  * on one thread. nchunk must be a function of shapes alone. fn must not panic and must not call tn_parallel.
  */
 TN_API void tn_parallel(int nchunk, void (*fn)(void *arg, int chunk), void *arg);
-TN_API int  tn_threads(void);                             /* threads that tn_parallel would use now */
+/*
+ * Threads that tn_parallel uses in this process, the caller being one: n, or 0 for as many as OMP_NUM_THREADS says, or
+ * else one a core (the start). When two threads of the host call at once, one of them works alone. A child made by fork()
+ * starts a pool of its own.
+ */
+TN_API void tn_set_threads(int n);
+TN_API int  tn_threads(void);
 
 /* All memory of the library goes through these three; set them before its first use, or never. */
 typedef struct {

@@ -210,6 +210,7 @@
 #define tn_schedules tn64_schedules
 #define tn_scratch tn64_scratch
 #define tn_set_allocator tn64_set_allocator
+#define tn_set_threads tn64_set_threads
 #define tn_sha256_add tn64_sha256_add
 #define tn_sha256_begin tn64_sha256_begin
 #define tn_sha256_end tn64_sha256_end

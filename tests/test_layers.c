@@ -12,7 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #ifdef _OPENMP
-#include <omp.h>
 #endif
 
 /* ---- shapes ---- */
@@ -245,7 +244,7 @@ static void measure(const char *level, int threads) {
         setenv("TERN_SIMD", level, 1);
         if (!tn_simd(&e) || tn_gemm_backend("own", &e)) _exit(3); /* this machine lacks the level */
 #ifdef _OPENMP
-        omp_set_num_threads(threads);
+        tn_set_threads(threads);
 #endif
         for (int i = 0; i < MODELS; i++) b.digest[i] = train(models[i]);
         _exit(write(fd[1], &b, sizeof b) == sizeof b ? 0 : 1);

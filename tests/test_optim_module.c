@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #ifdef _OPENMP
-#include <omp.h>
 #endif
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
@@ -226,12 +225,12 @@ static void test_order_and_threads(void **state) {
     for (int c = 0; c < COUNT(specs); c++) {
         tn_real *want[SIZES] = {NULL}, *got[SIZES] = {NULL};
 #ifdef _OPENMP
-        omp_set_num_threads(1);
+        tn_set_threads(1);
 #endif
         run_in_order(specs[c], forward, want);
         for (int threads = 1; threads <= 4; threads *= 2) {
 #ifdef _OPENMP
-            omp_set_num_threads(threads);
+            tn_set_threads(threads);
 #endif
             run_in_order(specs[c], threads == 1 ? mixed : forward, got);
             for (int i = 0; i < SIZES; i++) assert_true(same_bits(want[i], got[i], (size_t)size[i]));
