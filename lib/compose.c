@@ -87,7 +87,9 @@ tn_t *tn_dropout(tn_t *x, double p, const char *name) {
 tn_t *tn_layer_norm(tn_t *x, tn_t *gain, tn_t *bias, double eps) {
     TN_CHECK(x->tape, x->nd > 0, "layer_norm: a scalar has no axis to normalise over");
     int n = x->dim[x->nd - 1];
-    TN_CHECK(x->tape, (!gain || (gain->nd == 1 && gain->dim[0] == n)) && (!bias || (bias->nd == 1 && bias->dim[0] == n)),
+    TN_CHECK(x->tape,
+             (!gain || (gain->nd == 1 && gain->dim[0] == n))
+                 && (!bias || (bias->nd == 1 && bias->dim[0] == n)),
              "layer_norm: gain and bias must have shape (%d,)", n);
     tn_t *d = tn_sub(x, tn_mean_axis(x, -1));
     tn_t *y = tn_div(d, tn_sqrt(tn_shift(tn_mean_axis(tn_square(d), -1), eps)));

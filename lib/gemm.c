@@ -68,30 +68,32 @@ static void gemm_chunk(void *p, int chunk) {
     const tn_gemm_args *g = &j->g;
     int rb = chunk / j->col_blocks, cb = chunk % j->col_blocks;
     int r0 = cut(g->m, j->row_blocks, rb), r1 = cut(g->m, j->row_blocks, rb + 1);
-    int c0 = cut(j->panels, j->col_blocks, cb) * TN_NR_MAX, c1 = cut(j->panels, j->col_blocks, cb + 1) * TN_NR_MAX;
+    int c0 = cut(j->panels, j->col_blocks, cb) * TN_NR_MAX,
+        c1 = cut(j->panels, j->col_blocks, cb + 1) * TN_NR_MAX;
     if (c1 > g->n) c1 = g->n;
     if (r0 >= r1 || c0 >= c1) return;
     const tn_real *a = g->a + r0 * g->ars, *bias = g->bias ? g->bias + c0 : NULL;
     tn_real *c = g->c + r0 * g->ldc + c0;
     if (g->packed_b)
-        j->k->gemm(r1 - r0, c1 - c0, g->k, a, g->ars, g->acs, g->packed_b + (size_t)c0 * (size_t)g->k, c, g->ldc, g->add,
-                   bias, g->relu);
+        j->k->gemm(r1 - r0, c1 - c0, g->k, a, g->ars, g->acs, g->packed_b + (size_t)c0 * (size_t)g->k, c,
+                   g->ldc, g->add, bias, g->relu);
     else
-        j->k->gemm_raw_b(r1 - r0, c1 - c0, g->k, a, g->ars, g->acs, g->b + c0 * g->bcs, g->brs, g->bcs, c, g->ldc,
-                         g->add, bias, g->relu);
+        j->k->gemm_raw_b(r1 - r0, c1 - c0, g->k, a, g->ars, g->acs, g->b + c0 * g->bcs, g->brs, g->bcs, c,
+                         g->ldc, g->add, bias, g->relu);
 }
 
 /* ---- OpenBLAS ---- */
 
 static void gemm_blas(const tn_gemm_args *g) {
-    CBLAS_TRANSPOSE ta = g->acs == 1 ? CblasNoTrans : CblasTrans, tb = g->bcs == 1 ? CblasNoTrans : CblasTrans;
+    CBLAS_TRANSPOSE ta = g->acs == 1 ? CblasNoTrans : CblasTrans,
+                    tb = g->bcs == 1 ? CblasNoTrans : CblasTrans;
     /* a single row or column may carry any stride, but BLAS wants one that could be a leading dimension */
     ptrdiff_t lda = ta == CblasNoTrans ? g->ars : g->acs, ldb = tb == CblasNoTrans ? g->brs : g->bcs;
     int wide_a = ta == CblasNoTrans ? g->k : g->m, wide_b = tb == CblasNoTrans ? g->n : g->k;
     if (lda < wide_a) lda = wide_a;
     if (ldb < wide_b) ldb = wide_b;
-    blas_gemm(CblasRowMajor, ta, tb, g->m, g->n, g->k, 1, g->a, (int)lda, g->b, (int)ldb, g->add ? 1 : 0, g->c,
-              (int)g->ldc);
+    blas_gemm(CblasRowMajor, ta, tb, g->m, g->n, g->k, 1, g->a, (int)lda, g->b, (int)ldb, g->add ? 1 : 0,
+              g->c, (int)g->ldc);
     for (int i = 0; i < g->m && (g->bias || g->relu); i++) {
         tn_real *c = g->c + i * g->ldc;
         for (int j = 0; j < g->n; j++) {
@@ -109,7 +111,8 @@ void tn_gemm(const tn_gemm_args *g) {
     gemm_job j = {*g, tn_kernels_get(NULL), 1, 1, (g->n + TN_NR_MAX - 1) / TN_NR_MAX};
     double ops = 2.0 * g->m * g->n * g->k;
     if (g->packed_b)
-        while (2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks < MAX_BLOCKS && ops / j.row_blocks > 2 * MIN_CHUNK_OPS)
+        while (2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks < MAX_BLOCKS
+               && ops / j.row_blocks > 2 * MIN_CHUNK_OPS)
             j.row_blocks *= 2;
     while (2 * j.col_blocks * MIN_COLS <= g->n && j.row_blocks * j.col_blocks < 16
            && ops / (j.row_blocks * j.col_blocks) > 2 * MIN_CHUNK_OPS)
@@ -120,9 +123,20 @@ void tn_gemm(const tn_gemm_args *g) {
     tn_parallel(j.row_blocks * j.col_blocks, gemm_chunk, &j);
 }
 
-void tn_product(int m, int n, int k, const tn_real *a, int ta, const tn_real *b, int tb, tn_real *c, int add) {
-    tn_gemm(&(tn_gemm_args){.m = m, .n = n, .k = k, .a = a, .ars = ta ? 1 : k, .acs = ta ? m : 1, .b = b,
-                            .brs = tb ? 1 : n, .bcs = tb ? k : 1, .c = c, .ldc = n, .add = add});
+void tn_product(int m, int n, int k, const tn_real *a, int ta, const tn_real *b, int tb, tn_real *c,
+                int add) {
+    tn_gemm(&(tn_gemm_args){.m = m,
+                            .n = n,
+                            .k = k,
+                            .a = a,
+                            .ars = ta ? 1 : k,
+                            .acs = ta ? m : 1,
+                            .b = b,
+                            .brs = tb ? 1 : n,
+                            .bcs = tb ? k : 1,
+                            .c = c,
+                            .ldc = n,
+                            .add = add});
 }
 
 /* ---- packed weights ---- */
@@ -144,7 +158,8 @@ static void pack_chunk(void *p, size_t lo, size_t hi) {
     int c1 = (int)hi * TN_NR_MAX;
     if (c1 > j->n) c1 = j->n;
     int c0 = (int)lo * TN_NR_MAX;
-    tn_kernels_get(NULL)->pack_b(j->k, c1 - c0, j->b + c0 * j->bcs, j->brs, j->bcs, j->out + (size_t)c0 * (size_t)j->k);
+    tn_kernels_get(NULL)->pack_b(j->k, c1 - c0, j->b + c0 * j->bcs, j->brs, j->bcs,
+                                 j->out + (size_t)c0 * (size_t)j->k);
 }
 
 void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, tn_real *out) {
@@ -184,7 +199,8 @@ const tn_real *tn_packed(const tn_t *w, int transposed) {
     tn_packed_forms *p = &w->param->set->packed[w->param->index];
     if (!p->form[transposed]) {
         p->form[transposed] = tn_mem_aligned(bytes);
-        TN_CHECK(w->tape, p->form[transposed], "out of memory: no room for the packed form of %s", w->param->name);
+        TN_CHECK(w->tape, p->form[transposed], "out of memory: no room for the packed form of %s",
+                 w->param->name);
     }
     if (p->version[transposed] != w->param->set->version) {
         tn_gemm_pack(n, k, w->x, brs, bcs, p->form[transposed]);
@@ -198,7 +214,8 @@ const tn_real *tn_packed(const tn_t *w, int transposed) {
 double tn_sum_squares(size_t n, const tn_real *x) {
     enum { PIECE = 1 << 14 };
     double sum = 0;
-    for (size_t i = 0; i < n; i += PIECE) sum += tn_kernels_get(NULL)->sum_sq(n - i < PIECE ? n - i : PIECE, x + i);
+    for (size_t i = 0; i < n; i += PIECE)
+        sum += tn_kernels_get(NULL)->sum_sq(n - i < PIECE ? n - i : PIECE, x + i);
     return sum;
 }
 

@@ -27,16 +27,17 @@ static void map_spread(sweep_map *m, tn_t *y, int first) {
         const tn_t *t = y->tape->node[id];
         if (!t->needs) continue;
         for (int i = 0; i < t->nsrc && !m->reach[id - m->base]; i++)
-            if (t->src[i] && t->src[i]->id >= m->base) m->reach[id - m->base] = m->reach[t->src[i]->id - m->base];
+            if (t->src[i] && t->src[i]->id >= m->base)
+                m->reach[id - m->base] = m->reach[t->src[i]->id - m->base];
     }
 }
 
 /* ---- numbers ---- */
 
 typedef struct {
-    tn_real *g;   /* gradient so far */
-    int filled;   /* g holds something */
-    int keep;     /* g belongs to a target: never given back */
+    tn_real *g; /* gradient so far */
+    int filled; /* g holds something */
+    int keep;   /* g belongs to a target: never given back */
 } num_slot;
 
 typedef struct {
@@ -83,11 +84,13 @@ static void num_vjp(num_sweep *s, tn_t *y, tn_real *gy) {
     y->op->vjp(y, g, gx);
     for (int i = 0; i < y->nsrc; i++) {
         if (!gx[i] || !wanted(s, y->src[i])) continue;
-        TN_CHECK(s->tape, gx[i]->len == y->src[i]->len, "%s: the gradient of source %d has another shape than the source",
-                 y->op->name, i);
+        TN_CHECK(s->tape, gx[i]->len == y->src[i]->len,
+                 "%s: the gradient of source %d has another shape than the source", y->op->name, i);
         num_slot *n = num_slot_of(s, y->src[i]);
-        if (n->filled) s->k->accumulate(y->src[i]->len, gx[i]->x, n->g);
-        else memcpy(n->g, gx[i]->x, y->src[i]->len * sizeof *n->g);
+        if (n->filled)
+            s->k->accumulate(y->src[i]->len, gx[i]->x, n->g);
+        else
+            memcpy(n->g, gx[i]->x, y->src[i]->len * sizeof *n->g);
         n->filled = 1;
     }
 }
@@ -127,8 +130,10 @@ void tn_sweep(tn_t *y, const tn_real *gy, int n, tn_target *target) {
         if (!slot->filled || !s.map.reach[id - base]) continue;
         if (node->op && node->needs) {
             tn_place inner = tn_mark(t);
-            if (node->op->bwd) num_bwd(&s, node, slot->g);
-            else if (node->op->vjp) num_vjp(&s, node, slot->g);
+            if (node->op->bwd)
+                num_bwd(&s, node, slot->g);
+            else if (node->op->vjp)
+                num_vjp(&s, node, slot->g);
             tn_rewind(t, inner);
         }
         if (!slot->keep) tn_pool_put(t, slot->g, node->len);
@@ -167,7 +172,8 @@ static void sweep_recorded(tn_t *y, tn_t *gy, int n, tn_t *const wrt[], tn_t *ou
         if (node->op->vjp) {
             node->op->vjp(node, gn, gx);
         } else {
-            tn_t **src = tn_scratch(t, (size_t)node->nsrc * sizeof *src), **part = tn_scratch(t, (size_t)node->nsrc * sizeof *part);
+            tn_t **src = tn_scratch(t, (size_t)node->nsrc * sizeof *src),
+                 **part = tn_scratch(t, (size_t)node->nsrc * sizeof *part);
             int *at = tn_scratch(t, (size_t)node->nsrc * sizeof *at), ns = 0;
             for (int i = 0; i < node->nsrc; i++) {
                 int twice = 0;
@@ -182,8 +188,8 @@ static void sweep_recorded(tn_t *y, tn_t *gy, int n, tn_t *const wrt[], tn_t *ou
         for (int i = 0; i < node->nsrc; i++) {
             tn_t *s = node->src[i];
             if (!gx[i] || !s || !s->needs || s->id < base || !map.reach[s->id - base]) continue;
-            TN_CHECK(t, tn_same_shape(gx[i], s), "%s: the gradient of source %d has another shape than the source",
-                     node->op->name, i);
+            TN_CHECK(t, tn_same_shape(gx[i], s),
+                     "%s: the gradient of source %d has another shape than the source", node->op->name, i);
             tn_t **slot = &g[s->id - base];
             *slot = *slot ? tn_add(*slot, gx[i]) : gx[i];
         }
@@ -197,7 +203,8 @@ void tn_grad(tn_t *y, tn_t *gy, int n, tn_t *const wrt[], tn_t *out[], int creat
     TN_CHECK(t, !gy || tn_same_shape(gy, y), "tn_grad: gy must have the shape of y");
     for (int i = 0; i < n; i++) {
         TN_CHECK(t, wrt[i]->tape == t, "tn_grad: wrt[%d] is on another tape than y", i);
-        TN_CHECK(t, wrt[i]->needs, "tn_grad: wrt[%d] needs no gradient: it is an input, or recording was off", i);
+        TN_CHECK(t, wrt[i]->needs, "tn_grad: wrt[%d] needs no gradient: it is an input, or recording was off",
+                 i);
     }
     if (create_graph) {
         TN_CHECK(t, t->record, "tn_grad: create_graph while recording is off");

@@ -67,7 +67,8 @@ static void fill_orthogonal(const tn_init *k, tn_real *w, const tn_param *p, tn_
                 const tn_real *u = w + j * next;
                 double dot = 0;
                 for (size_t e = 0; e < len; e++) dot += (double)u[e * step] * (double)v[e * step];
-                for (size_t e = 0; e < len; e++) v[e * step] = (tn_real)((double)v[e * step] - dot * (double)u[e * step]);
+                for (size_t e = 0; e < len; e++)
+                    v[e * step] = (tn_real)((double)v[e * step] - dot * (double)u[e * step]);
             }
             double norm = 0;
             for (size_t e = 0; e < len; e++) norm += (double)v[e * step] * (double)v[e * step];

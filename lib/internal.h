@@ -56,8 +56,8 @@ struct tn_params {
     int n, cap, sealed;
     tn_param **p;
     tn_real *w, *g;
-    size_t len;       /* reals in each flat buffer */
-    uint64_t version; /* grows with every change of the weights */
+    size_t len;               /* reals in each flat buffer */
+    uint64_t version;         /* grows with every change of the weights */
     struct tn_packed *packed; /* one a parameter, see gemm.c */
 };
 int tn_packed_new(tn_params *); /* -1: out of memory */

@@ -97,8 +97,8 @@ tn_t *tn_cross_entropy(tn_t *x, const int *label, const tn_ce_options *given) {
     char shape[64];
     tn_shape_text(x, shape);
     TN_CHECK(t, x->nd == 2, "cross_entropy: logits of shape %s; it takes (rows, classes)", shape);
-    TN_CHECK(t, o->label_smoothing >= 0 && o->label_smoothing <= 1, "cross_entropy: label_smoothing is %g; it must be in [0, 1]",
-             o->label_smoothing);
+    TN_CHECK(t, o->label_smoothing >= 0 && o->label_smoothing <= 1,
+             "cross_entropy: label_smoothing is %g; it must be in [0, 1]", o->label_smoothing);
     int rows = x->dim[0], classes = x->dim[1], *copy = tn_scratch(t, (size_t)rows * sizeof *copy);
     ce c = {rows, classes, copy, NULL, tn_scratch(t, (size_t)rows * sizeof(tn_real)), o->label_smoothing, 0};
     if (o->class_weight)
@@ -124,7 +124,8 @@ static void same_shape_or_panic(const char *name, const tn_t *y, const tn_t *tar
     if (tn_same_shape(y, target)) return;
     char a[64], b[64];
     tn_shape_text(y, a), tn_shape_text(target, b);
-    tn_panic(y->tape, "%s: prediction %s and target %s differ in shape; nothing is broadcast in a loss", name, a, b);
+    tn_panic(y->tape, "%s: prediction %s and target %s differ in shape; nothing is broadcast in a loss", name,
+             a, b);
 }
 
 static tn_t *reduce(tn_t *x, tn_reduction r) {

@@ -38,7 +38,8 @@ static tn_t *binary(const tn_op *op, tn_t *a, tn_t *b, binary_fn *f,
     int dim[TN_MAX_DIM], nd = tn_broadcast_shape(op->name, a, b, dim);
     tn_t *y = tn_new(a->tape, nd, dim);
     if (tn_same_shape(a, b)) {
-        if (fast) fast(y->len, a->x, b->x, y->x);
+        if (fast)
+            fast(y->len, a->x, b->x, y->x);
         else
             for (size_t i = 0; i < y->len; i++) y->x[i] = f(a->x[i], b->x[i]);
     } else {

@@ -3,13 +3,15 @@
 #include "internal.h"
 #include <string.h>
 
-typedef struct { const int *idx; } indices;
+typedef struct {
+    const int *idx;
+} indices;
 
 static const int *copy_indices(const char *op, tn_tape *t, const int *idx, size_t n, size_t limit) {
     int *copy = tn_scratch(t, n * sizeof *copy);
     for (size_t i = 0; i < n; i++) {
-        TN_CHECK(t, idx[i] >= 0 && (size_t)idx[i] < limit, "%s: index %d at %zu is outside 0 ... %zu", op, idx[i], i,
-                 limit - 1);
+        TN_CHECK(t, idx[i] >= 0 && (size_t)idx[i] < limit, "%s: index %d at %zu is outside 0 ... %zu", op,
+                 idx[i], i, limit - 1);
         copy[i] = idx[i];
     }
     return copy;

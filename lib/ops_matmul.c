@@ -2,7 +2,9 @@
 /* The matrix product: bilinear, so its two rules are matrix products. */
 #include "internal.h"
 
-typedef struct { int ta, tb; } flags;
+typedef struct {
+    int ta, tb;
+} flags;
 
 static void matmul_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
     const flags *f = y->aux;

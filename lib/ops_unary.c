@@ -26,7 +26,9 @@ static tn_t *unary(const tn_op *op, tn_t *x, enum tn_unary f) {
 }
 
 /* With up to two numbers beside x. */
-typedef struct { double c, d; } args;
+typedef struct {
+    double c, d;
+} args;
 static tn_t *with_args(const tn_op *op, tn_t *x, tn_real (*f)(tn_real, const args *), double c, double d) {
     args a = {c, d};
     tn_t *y = tn_new(x->tape, x->nd, x->dim);
@@ -126,7 +128,8 @@ static tn_real f_erf(tn_real x, const args *a) {
     return (tn_real)tn_exact_erf((double)x);
 }
 static void erf_vjp(tn_t *y, tn_t *gy, tn_t *gx[]) {
-    gx[0] = tn_mul(gy, tn_scale(tn_exp(tn_neg(tn_square(y->src[0]))), 1.1283791670955126)); /* 2 / sqrt(pi) e^{-x^2} */
+    gx[0] = tn_mul(
+        gy, tn_scale(tn_exp(tn_neg(tn_square(y->src[0]))), 1.1283791670955126)); /* 2 / sqrt(pi) e^{-x^2} */
 }
 static const tn_op op_erf = {.name = "erf", .vjp = erf_vjp};
 tn_t *tn_erf(tn_t *x) {

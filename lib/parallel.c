@@ -37,7 +37,8 @@ static struct {
     _Alignas(LINE) _Atomic uint32_t job; /* grows with each job */
     _Alignas(LINE) _Atomic int done;
     run runs[MAX_THREADS];
-} pool = {.owner = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+} pool = {
+    .owner = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 /* 0: not set, all cores. Only tn_set_threads writes it. */
 static _Atomic int wanted;
@@ -75,7 +76,8 @@ static void relax(void) {
 static int claim(run *r) {
     uint64_t span = atomic_load_explicit(&r->span, memory_order_acquire);
     while ((uint32_t)span < (uint32_t)(span >> 32))
-        if (atomic_compare_exchange_weak_explicit(&r->span, &span, span + 1, memory_order_acq_rel, memory_order_acquire))
+        if (atomic_compare_exchange_weak_explicit(&r->span, &span, span + 1, memory_order_acq_rel,
+                                                  memory_order_acquire))
             return (int)(uint32_t)span;
     return -1;
 }
@@ -120,7 +122,8 @@ static void *worker(void *arg) {
 static void forget_pool(void) {
     atomic_store(&pool.workers, 0);
     atomic_store(&pool.sleepers, 0), atomic_store(&pool.job, 0);
-    pthread_mutex_init(&pool.owner, NULL), pthread_mutex_init(&pool.sleep, NULL), pthread_cond_init(&pool.wake, NULL);
+    pthread_mutex_init(&pool.owner, NULL), pthread_mutex_init(&pool.sleep, NULL),
+        pthread_cond_init(&pool.wake, NULL);
 }
 
 static void register_fork_handler(void) {
@@ -152,7 +155,8 @@ static void publish(int nchunk, int n, void (*fn)(void *, int), void *arg) {
     atomic_store_explicit(&pool.team, n, memory_order_relaxed);
     atomic_store_explicit(&pool.done, 0, memory_order_relaxed);
     for (int t = 0; t < n; t++) {
-        uint64_t lo = (uint64_t)nchunk * (uint64_t)t / (uint64_t)n, hi = (uint64_t)nchunk * (uint64_t)(t + 1) / (uint64_t)n;
+        uint64_t lo = (uint64_t)nchunk * (uint64_t)t / (uint64_t)n,
+                 hi = (uint64_t)nchunk * (uint64_t)(t + 1) / (uint64_t)n;
         atomic_store_explicit(&pool.runs[t].span, hi << 32 | lo, memory_order_release);
     }
     atomic_fetch_add(&pool.job, 1);
@@ -175,8 +179,10 @@ void tn_parallel(int nchunk, void (*fn)(void *arg, int chunk), void *arg) {
     work(0, n);
     /* what is left is in the hands of threads that run, or were put aside in the middle of a chunk */
     for (int i = 0; atomic_load_explicit(&pool.done, memory_order_acquire) != nchunk; i++) {
-        if (i < SPIN) relax();
-        else sched_yield();
+        if (i < SPIN)
+            relax();
+        else
+            sched_yield();
     }
     pthread_mutex_unlock(&pool.owner);
 }

@@ -25,7 +25,9 @@ typedef struct {
 } tn_leaf_entry;
 
 enum { TN_POOL_CLASSES = 128 };
-typedef struct tn_free_buffer { struct tn_free_buffer *next; } tn_free_buffer;
+typedef struct tn_free_buffer {
+    struct tn_free_buffer *next;
+} tn_free_buffer;
 
 struct tn_tape {
     tn_arena main, grads;

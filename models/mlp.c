@@ -19,7 +19,8 @@ typedef struct {
 } net;
 
 static const tn_opt options[] = {
-    TN_OPT_LIST(cfg, hidden, "128", 1, 65536, "width of each hidden layer, as 512/256; 0 layers: use logistic"),
+    TN_OPT_LIST(cfg, hidden, "128", 1, 65536,
+                "width of each hidden layer, as 512/256; 0 layers: use logistic"),
     TN_OPT_WORD(cfg, activation, "relu|tanh|sigmoid|gelu", 0, "activation between the layers"),
     TN_OPT_REAL(cfg, dropout, 0, 0, 1, TN_OPEN_MAX, "share of hidden units dropped in training"),
     TN_OPT_BOOL(cfg, layer_norm, 0, "layer norm before each activation"),
@@ -52,10 +53,14 @@ static int build(void *net_, const void *cfg_, const tn_model_shape *s, tn_param
 
 static tn_t *activate(tn_t *x, tn_act a) {
     switch (a) {
-    case TN_ACT_TANH: return tn_tanh(x);
-    case TN_ACT_SIGMOID: return tn_sigmoid(x);
-    case TN_ACT_GELU: return tn_gelu(x);
-    default: return tn_relu(x);
+    case TN_ACT_TANH:
+        return tn_tanh(x);
+    case TN_ACT_SIGMOID:
+        return tn_sigmoid(x);
+    case TN_ACT_GELU:
+        return tn_gelu(x);
+    default:
+        return tn_relu(x);
     }
 }
 
@@ -63,12 +68,15 @@ static tn_t *forward(const void *net_, tn_t *x) {
     const net *m = net_;
     x = tn_reshape(x, 2, (int[]){x->dim[0], -1});
     for (int i = 0; i < m->n; i++) {
-        if (m->normed) x = activate(tn_layer_norm_fwd(&m->norm[i], tn_linear_fwd(&m->fc[i], x, TN_ACT_NONE)), m->act);
-        else x = tn_linear_fwd(&m->fc[i], x, m->act);
+        if (m->normed)
+            x = activate(tn_layer_norm_fwd(&m->norm[i], tn_linear_fwd(&m->fc[i], x, TN_ACT_NONE)), m->act);
+        else
+            x = tn_linear_fwd(&m->fc[i], x, m->act);
         x = tn_dropout(x, m->dropout, m->name[i]);
     }
     return tn_linear_fwd(&m->fc[m->n], x, TN_ACT_NONE);
 }
 
-const tn_model_def tn_model_mlp = {TN_ABI,  sizeof(tn_model_def), "mlp", "fully connected layers", sizeof(cfg),
-                                   options, sizeof(net),          build, forward};
+const tn_model_def tn_model_mlp = {
+    TN_ABI, sizeof(tn_model_def), "mlp", "fully connected layers", sizeof(cfg), options, sizeof(net), build,
+    forward};

@@ -29,16 +29,17 @@ tn_model *tn_model_new(const char *spec, const tn_model_shape *shape, uint64_t s
         snprintf(known + at, sizeof known - at, "%s%s", i ? ", " : "", list[i]->name);
     }
     const char *near = tn_nearest(name, TN_ARRAY_LEN(list), words);
-    tn_fail(e, "there is no model %s%s%s%s; the models are %s", name, near ? " (did you mean " : "", near ? near : "",
-            near ? "?)" : "", known);
+    tn_fail(e, "there is no model %s%s%s%s; the models are %s", name, near ? " (did you mean " : "",
+            near ? near : "", near ? "?)" : "", known);
     return NULL;
 }
 
-tn_model *tn_model_new_def(const tn_model_def *def, const char *options, const tn_model_shape *shape, uint64_t seed,
-                           tn_err *e) {
+tn_model *tn_model_new_def(const tn_model_def *def, const char *options, const tn_model_shape *shape,
+                           uint64_t seed, tn_err *e) {
     char what[TN_MAX_NAME + 16];
     if (def->abi != TN_ABI || def->size != sizeof *def) {
-        tn_fail(e, "model %s was compiled for another version of tern (ABI %u, this is %d)", def->name, def->abi, TN_ABI);
+        tn_fail(e, "model %s was compiled for another version of tern (ABI %u, this is %d)", def->name,
+                def->abi, TN_ABI);
         return NULL;
     }
     tn_model *m = tn_mem_new(sizeof *m);
@@ -51,8 +52,8 @@ tn_model *tn_model_new_def(const tn_model_def *def, const char *options, const t
     }
     snprintf(what, sizeof what, "model %s", def->name);
     tn_opts_default(def->cfg, m->cfg);
-    if (tn_opts_parse(def->cfg, m->cfg, options, what, NULL, e) || def->build(m->net, m->cfg, shape, m->params, e)
-        || tn_params_seal(m->params, seed, e)) {
+    if (tn_opts_parse(def->cfg, m->cfg, options, what, NULL, e)
+        || def->build(m->net, m->cfg, shape, m->params, e) || tn_params_seal(m->params, seed, e)) {
         tn_model_free(m);
         return NULL;
     }
