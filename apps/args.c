@@ -18,6 +18,16 @@ int args_given(const command *c, const args_rest *rest, const char *name) {
     return r && rest->given >> (r - c->args) & 1;
 }
 
+/* The fewest digits that read back to the same bits. */
+static void shortest(double v, char *out, size_t cap) {
+    char text[40];
+    for (int digits = 6; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, v);
+        if (strtod(text, NULL) == v) break;
+    }
+    snprintf(out, cap, "%s", text);
+}
+
 void args_default(const arg *rows, void *dst) {
     for (const arg *r = rows; r && r->name; r++) {
         void *p = (char *)dst + r->offset;
@@ -158,10 +168,7 @@ void args_text(const arg *r, const void *src, char *out, size_t cap) {
         word_at(r->words, *(const int *)p, out, cap);
         break;
     case ARG_REAL_T:
-        for (int digits = 6; digits <= 17; digits++) { /* the shortest that reads back to the same bits */
-            snprintf(out, cap, "%.*g", digits, *(const double *)p);
-            if (strtod(out, NULL) == *(const double *)p) break;
-        }
+        shortest(*(const double *)p, out, cap);
         break;
     }
 }

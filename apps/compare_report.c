@@ -90,24 +90,29 @@ static text mean_of(const char *fmt, const column *c, double scale) {
     return number(fmt, c->n ? scale * c->mean : NAN);
 }
 
+/* A first column; a name too long for it gets a line of its own. */
+static void print_name(FILE *f, const char *name, int width) {
+    if ((int)strlen(name) > width)
+        fprintf(f, "%s\n%*s", name, width, "");
+    else
+        fprintf(f, "%-*s", width, name);
+}
+
 static void print_arms(const comparison *c, int model, FILE *f) {
+    static const char row[] = " %8s %6s %6s  %-13s %6s %6s %8s %8s\n";
     int noted = 0;
-    fprintf(f, "                          test     %g%%             train    |w|   |w| never\n",
-            100 * c->level);
-    fprintf(f, "optimizer      lr lambda  acc. %%   interval      - test           lit    diverged\n");
+    fprintf(f, "%-10s", "");
+    fprintf(f, row, "", "", "test", number("%g%%", 100 * c->level).s, "train", "", "|w| on", "");
+    fprintf(f, "%-10s", "optimizer");
+    fprintf(f, row, "lr", "lambda", "acc. %", "interval", "- test", "|w|", "unlit", "diverged");
     for (int i = 0; i < c->arms; i++) {
         const arm *a = &c->arm[i];
-        const char *name = c->optimizer[a->optimizer];
         if (a->model != model) continue;
-        if (strlen(name) > 10)
-            fprintf(f, "%s\n%10s", name, "");
-        else
-            fprintf(f, "%-10s", name);
-        fprintf(f, " %6s %6s %7s  %-15s", spec_number(a->spec, "lr").s,
-                spec_number(a->spec, "weight_decay").s, mean_of("%.2f", &a->value, 100).s,
-                interval("%.2f", a->value.ci, " - ").s);
-        fprintf(f, " %6s %6s %9s %8s\n", mean_of("%.2f", &a->gap, 100).s,
-                mean_of(a->weight_norm.mean < 1e5 ? "%.2f" : "%.0e", &a->weight_norm, 1).s,
+        print_name(f, c->optimizer[a->optimizer], 10);
+        fprintf(f, row, spec_number(a->spec, "lr").s, spec_number(a->spec, "weight_decay").s,
+                mean_of("%.2f", &a->value, 100).s, interval("%.2f", a->value.ci, " - ").s,
+                mean_of("%.2f", &a->gap, 100).s,
+                mean_of(a->weight_norm.mean < 1e3 ? "%.2f" : "%.0e", &a->weight_norm, 1).s,
                 mean_of(a->never_lit_norm.mean < 0.01 ? "%.1e" : "%.3f", &a->never_lit_norm, 1).s,
                 number("%.0f", a->diverged).s);
         noted += a->diverged > 0;
@@ -130,21 +135,20 @@ static void print_arms(const comparison *c, int model, FILE *f) {
 /* ---- Pairs ------------------------------------------------------------------------------------------------------------------ */
 
 static void print_pairs(const comparison *c, int model, FILE *f) {
-    fprintf(f, "\npaired difference  mean    %g%% interval   simultaneous        p   Holm p   d_z P(>)\n",
-            100 * c->level);
+    static const char row[] = " %6s  %-13s %-13s %7s %7s %5s %4s\n";
+    text level;
+    snprintf(level.s, sizeof level.s, "%g%% interval", 100 * c->level);
+    fprintf(f, "\n%-16s", "difference");
+    fprintf(f, row, "mean", level.s, "simultaneous", "p", "Holm p", "d_z", "P(>)");
     for (int i = 0; i < c->pairs; i++) {
         const pair_stats *q = &c->pair[i];
         char name[2 * COMPARE_LABEL + 8];
         if (q->model != model) continue;
         snprintf(name, sizeof name, "%s - %s", c->optimizer[q->a], c->optimizer[q->b]);
-        if (strlen(name) > 16)
-            fprintf(f, "%s\n%16s", name, "");
-        else
-            fprintf(f, "%-16s", name);
-        fprintf(f, " %6s  %-15s %-15s", points("%+.2f", q->s.mean).s, interval("%+.2f", q->s.ci, " ").s,
-                interval("%+.2f", q->s.ci_sim, " ").s);
-        fprintf(f, " %7s  %7s %5s %4s\n", p_value(q->s.p).s, p_value(q->p_holm).s, number("%.2f", q->s.dz).s,
-                number("%.2f", q->s.prob).s);
+        print_name(f, name, 16);
+        fprintf(f, row, points("%+.2f", q->s.mean).s, interval("%+.2f", q->s.ci, " ").s,
+                interval("%+.2f", q->s.ci_sim, " ").s, p_value(q->s.p).s, p_value(q->p_holm).s,
+                number("%.2f", q->s.dz).s, number("%.2f", q->s.prob).s);
     }
     fprintf(f, "\n");
     for (int i = 0; i < c->pairs; i++) {
@@ -342,9 +346,9 @@ static void print_time(const comparison *c, FILE *f) {
     char took[24];
     if (!isfinite(c->seconds)) return;
     duration_text(c->seconds, took);
-    fprintf(f, "\nTime: %s (min:s), %d runs trained", took, c->trained);
-    if (c->kept) fprintf(f, ", %d kept from an earlier call", c->kept);
-    fprintf(f, "; %d side by side.\n", c->side_by_side);
+    fprintf(f, "\nTime: %s (min:s); %d runs trained", took, c->trained);
+    if (c->kept) fprintf(f, ", %d from an earlier call", c->kept);
+    fprintf(f, "; %d at a time.\n", c->side_by_side);
 }
 
 void comparison_print(const comparison *c, FILE *f) {

@@ -82,6 +82,7 @@ cmp -s direct.txt csv.txt || fail "--from results.csv: other statistics"
 # ---- going on ----
 find one -name summary.json -exec ls -l --time-style=full-iso {} + >before.txt 2>/dev/null
 expect 0 "At these settings" $small --seeds 8 --out one
+awk 'length > 80 { exit 1 }' out.txt || fail "a line is longer than 80 columns"
 grep -q "0 runs to train, 24 finished" err.txt || fail "a second call trains again: $(head -n 2 err.txt)"
 find one -name summary.json -exec ls -l --time-style=full-iso {} + >after.txt 2>/dev/null
 cmp -s before.txt after.txt || fail "a second call touched finished runs"
@@ -145,6 +146,11 @@ expect 0 "new is better than plain" --from pair.csv
 grep -q "0.0156" out.txt || fail "p of 7 positive differences is not 2/2^7"
 grep -q "+4.00" out.txt || fail "the mean difference is not 4 points"
 expect 0 "undecided" --from pair.csv --level 0.99
+{
+    grep -v ',7,' pair.csv
+    for seed in 1 2 3 4 5 6; do echo "third,$seed,\"a, model\",0.9$seed,"; done
+} >triple.csv
+expect 0 "7 are needed" --from triple.csv # the interval is shared by three pairs
 expect 0 "are equivalent" --from pair.csv --margin 20
 pair | sed 's/$/\r/' >crlf.csv
 expect 0 "new is better than plain" --from crlf.csv

@@ -242,7 +242,7 @@ static void mlp_by_hand(void **state) {
         char spec[128];
         double pixel[40];
         tn_real in[40];
-        snprintf(spec, sizeof spec, "mlp:hidden=6,activation=%s,dropout=0.5,layer_norm=%s", act[i / 2],
+        snprintf(spec, sizeof spec, "mlp:hidden=6/6,activation=%s,dropout=0.5,layer_norm=%s", act[i / 2],
                  i % 2 ? "on" : "off");
         tn_model *m = tn_model_new(spec, &image, 3, &e);
         if (!m) fail_msg("%s", e.msg);
@@ -250,13 +250,17 @@ static void mlp_by_hand(void **state) {
         for (int k = 0; k < 40; k++) in[k] = (tn_real)pixel[k];
         tn_tape_reset(t);
         tn_train_mode(t, 9, 4, 0);
-        tn_t *x = tn_input(t, in, 4, (int[]){2, 1, 4, 5}), *y = tn_forward(m, x), *w[4];
-        static const char *const names[] = {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"};
-        for (int k = 0; k < 4; k++) w[k] = tn_use(t, tn_params_find(m->params, names[k]));
-        tn_t *h = tn_add(tn_matmul(tn_reshape(x, 2, (int[]){2, 20}), w[0], 0, 1), w[1]);
-        if (i % 2) h = tn_layer_norm(h, NULL, NULL, 1e-5);
-        h = tn_dropout(f[i / 2](h), 0.5, "fc1");
-        h = tn_add(tn_matmul(h, w[2], 0, 1), w[3]);
+        tn_t *x = tn_input(t, in, 4, (int[]){2, 1, 4, 5}), *y = tn_forward(m, x), *w[6];
+        static const char *const names[] = {"fc1.weight", "fc1.bias",   "fc2.weight",
+                                            "fc2.bias",   "fc3.weight", "fc3.bias"};
+        for (int k = 0; k < 6; k++) w[k] = tn_use(t, tn_params_find(m->params, names[k]));
+        tn_t *h = tn_reshape(x, 2, (int[]){2, 20});
+        for (int layer = 0; layer < 2; layer++) {
+            h = tn_add(tn_matmul(h, w[2 * layer], 0, 1), w[2 * layer + 1]);
+            if (i % 2) h = tn_layer_norm(h, NULL, NULL, 1e-5);
+            h = tn_dropout(f[i / 2](h), 0.5, layer ? "fc2" : "fc1");
+        }
+        h = tn_add(tn_matmul(h, w[4], 0, 1), w[5]);
         assert_true(y->nd == 2 && y->dim[0] == 2 && y->dim[1] == 3);
         for (int k = 0; k < 6; k++)
             assert_true(fabs((double)(y->x[k] - h->x[k])) < (sizeof(tn_real) == 8 ? 1e-14 : 1e-6));

@@ -193,6 +193,33 @@ static void fused_with_one_tensor_twice(void **state) {
     tn_tape_free(t);
 }
 
+/* A bwd may write its sources in any order: 2 a + 3 b, the last one first. */
+static void backwards_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
+    for (int s = 1; s >= 0; s--)
+        for (size_t i = 0; (need >> s & 1) && i < y->len; i++)
+            gx[s][i] = (tn_real)(2 + s) * gy[i] + (add >> s & 1 ? gx[s][i] : 0);
+}
+static tn_t *backwards_expand(tn_t *y) {
+    tn_t *a = tn_scale(y->src[0], 2);
+    return tn_add(a, tn_scale(y->src[1], 3));
+}
+static const tn_op backwards = {.name = "backwards", .expand = backwards_expand, .bwd = backwards_bwd};
+
+static void fused_writes_in_any_order(void **state) {
+    (void)state;
+    tn_tape *t = tn_tape_new(NULL);
+    tn_t *x = vector(t, 2, (double[]){1, -1}), *y = tn_new(t, 1, (int[]){2}), *g;
+    for (int i = 0; i < 2; i++) y->x[i] = 5 * x->x[i];
+    tn_result(&backwards, y, 2, (tn_t *[]){x, x}, NULL, 0);
+    for (int graph = 0; graph < 2; graph++) {
+        tn_grad(y, NULL, 1, &x, &g, graph);
+        near_all(g->x, (double[]){5, 5}, 2);
+        tn_grad(tn_add(y, tn_scale(x, 7)), NULL, 1, &x, &g, graph);
+        near_all(g->x, (double[]){12, 12}, 2);
+    }
+    tn_tape_free(t);
+}
+
 static void sweep_adds(void **state) {
     (void)state;
     tn_tape *t = tn_tape_new(NULL);
@@ -276,6 +303,11 @@ static void bindings(void **state) {
     leaf = tn_use(m.tape, m.fc2.bias);
     assert_ptr_equal(leaf->param, m.fc2.bias);
     assert_ptr_equal(leaf->x, m.fc2.bias->w);
+    tn_rewind(m.tape, start); /* another tensor in the leaf's place is not the parameter */
+    tn_t *stranger = tn_leaf(m.tape, (tn_real[OUT]){1, 2, 3}, 1, (int[]){OUT});
+    m.fc2.bias->g[0] = 5;
+    tn_backward(tn_sum(stranger), m.params, 0);
+    for (int i = 0; i < OUT; i++) assert_true(m.fc2.bias->g[i] == 0);
     tn_tape *other = tn_tape_new(NULL);
     assert_panics(m.tape, tn_bind(m.tape, p, tn_const(m.tape, 1)), "tn_bind", "fc1.bias", "shape");
     assert_panics(m.tape, tn_bind(m.tape, p, tn_full(other, 1, 1, (int[]){HIDDEN})), "tn_bind", "fc1.bias",
@@ -491,6 +523,7 @@ int main(void) {
         cmocka_unit_test(gradients_do_not_outlive_a_pool),
         cmocka_unit_test(intermediate_and_repeated),
         cmocka_unit_test(fused_with_one_tensor_twice),
+        cmocka_unit_test(fused_writes_in_any_order),
         cmocka_unit_test(sweep_adds),
         cmocka_unit_test(two_losses_and_tying),
         cmocka_unit_test(bindings),
