@@ -17,8 +17,6 @@
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#endif
 
 enum { SLOTS = 256, CACHE_SETS = 64 };
 static const size_t CACHE_BYTES = (size_t)384 << 20;

@@ -53,7 +53,7 @@ for file in "$work"/*.sh "$work"/*.c; do
         # shellcheck disable=SC2086
         (cd "$folder" && ${CC:-cc} -std=c17 -Wall -Wextra -Werror $sanitize "$file.whole.c" -o example \
             -I"$root/lib" -I"$root/models" -I"$root/data" -L"$build" -ltern -lm &&
-            LD_LIBRARY_PATH="$build" ./example) >"$work/log" 2>&1 || status=$?
+            LD_LIBRARY_PATH="$build:${LD_LIBRARY_PATH:-}" ./example) >"$work/log" 2>&1 || status=$?
         ;;
     esac
     if [ $status != 0 ]; then

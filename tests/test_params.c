@@ -268,9 +268,12 @@ static void distributions(void **state) {
     tn_norm n = tn_layer_norm_new(s, "norm", 5);
     assert_null(tn_linear_new(s, "plain", 2, 3, 0).bias);
     assert_int_equal(tn_params_seal(s, 1, NULL), 0);
-    double top = 0;
-    for (size_t i = 0; i < l.bias->len; i++) top = fmax(top, fabs((double)l.bias->w[i]));
-    assert_true(top > 0.199 && top <= 0.2 + 1e-8);
+    tn_real low = 0, high = 0;
+    for (size_t i = 0; i < l.bias->len; i++) {
+        low = l.bias->w[i] < low ? l.bias->w[i] : low;
+        high = l.bias->w[i] > high ? l.bias->w[i] : high;
+    }
+    assert_true(low < -0.199 && low >= -0.2 - 1e-8 && high > 0.199 && high <= 0.2 + 1e-8);
     assert_int_equal(l.weight->flags, 0);
     assert_int_equal(l.bias->flags, TN_NO_DECAY);
     assert_true(n.weight->flags == TN_NO_DECAY && n.bias->flags == TN_NO_DECAY && n.eps == 1e-5);
