@@ -76,8 +76,9 @@ say_without_root() {
     say "        zlib1g-dev zlib1g libcmocka-dev libcmocka0"
     say "    for f in *.deb; do dpkg -x \$f .; done"
     say "    export CMAKE_PREFIX_PATH=~/tern-packages/usr"
-    say "    libraries=\$(dirname ~/tern-packages/usr/lib/*/libjansson.so.4)"
-    say "    export LD_LIBRARY_PATH=\$libraries:\$libraries/openblas-pthread"
+    say "    folder=\$(dirname ~/tern-packages/usr/lib/*/libjansson.so.4)"
+    say "    export LIBRARY_PATH=\$folder:\$folder/openblas-pthread"
+    say "    export LD_LIBRARY_PATH=\$LIBRARY_PATH"
     say ""
     say "and go on with: sh $0 --no-install"
 }

@@ -11,8 +11,6 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
-#ifdef _OPENMP
-#endif
 
 /* ---- shapes ---- */
 
@@ -243,9 +241,7 @@ static void measure(const char *level, int threads) {
         tn_err e;
         setenv("TERN_SIMD", level, 1);
         if (!tn_simd(&e) || tn_gemm_backend("own", &e)) _exit(3); /* this machine lacks the level */
-#ifdef _OPENMP
         tn_set_threads(threads);
-#endif
         for (int i = 0; i < MODELS; i++) b.digest[i] = train(models[i]);
         _exit(write(fd[1], &b, sizeof b) == sizeof b ? 0 : 1);
     }

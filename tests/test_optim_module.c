@@ -7,8 +7,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#ifdef _OPENMP
-#endif
 
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
@@ -224,14 +222,10 @@ static void test_order_and_threads(void **state) {
     const int size[SIZES] = {1, 15, 16, 50021, 4096, 8193, 300};
     for (int c = 0; c < COUNT(specs); c++) {
         tn_real *want[SIZES] = {NULL}, *got[SIZES] = {NULL};
-#ifdef _OPENMP
         tn_set_threads(1);
-#endif
         run_in_order(specs[c], forward, want);
         for (int threads = 1; threads <= 4; threads *= 2) {
-#ifdef _OPENMP
             tn_set_threads(threads);
-#endif
             run_in_order(specs[c], threads == 1 ? mixed : forward, got);
             for (int i = 0; i < SIZES; i++) assert_true(same_bits(want[i], got[i], (size_t)size[i]));
         }
