@@ -92,6 +92,23 @@ static int same_shape(const st_tensor *t, const st_item *w) {
     return same;
 }
 
+/*
+ * PyTorch's batch norm counts its batches in an I64 scalar beside running_mean. It only matters for momentum=None, which
+ * tern does not have: it is passed over here and left out when weights are written; PyTorch's own strict load fills a
+ * missing one in.
+ */
+static int is_counter(const st_file *f, const st_tensor *t) {
+    static const char word[] = "num_batches_tracked", mean[] = "running_mean";
+    char beside[2 * TN_MAX_NAME];
+    size_t n = strlen(t->name), prefix = n - (sizeof word - 1);
+    if (n < sizeof word - 1 || strcmp(t->name + prefix, word) != 0 || strcmp(t->dtype, "I64") != 0
+        || t->nd != 0)
+        return 0;
+    if (prefix + sizeof mean > sizeof beside) return 0;
+    memcpy(beside, t->name, prefix), memcpy(beside + prefix, mean, sizeof mean);
+    return tn_st_find(f, beside) != NULL;
+}
+
 static int check_names(const st_file *f, const wanted *w, tn_err *e) {
     char missing[160] = "", extra[160] = "";
     int found = 0;
@@ -102,7 +119,7 @@ static int check_names(const st_file *f, const wanted *w, tn_err *e) {
             list_add(missing, sizeof missing, w->item[i].name);
     }
     for (int i = 0; i < f->n && found < f->n; i++) {
-        int known = 0;
+        int known = is_counter(f, &f->t[i]);
         for (int j = 0; j < w->n && !known; j++) known = strcmp(f->t[i].name, w->item[j].name) == 0;
         if (!known) list_add(extra, sizeof extra, f->t[i].name);
     }
@@ -135,7 +152,7 @@ static void note_conversions(const st_file *f, char *note, size_t cap) {
     if (!note || !cap) return;
     note[0] = 0;
     for (int i = 0; i < f->n; i++) {
-        if (strcmp(f->t[i].dtype, own) == 0) continue;
+        if (strcmp(f->t[i].dtype, own) == 0 || !tn_st_floats(&f->t[i])) continue;
         snprintf(note, cap, "%s: %s converted to %s (%s and perhaps others)", f->path, f->t[i].dtype, own,
                  f->t[i].name);
         return;

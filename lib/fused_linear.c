@@ -10,44 +10,11 @@ typedef struct {
     tn_act act;
 } linear_aux;
 
-typedef struct {
-    const tn_kernels_t *k;
-    tn_act act;
-    const tn_real *gy, *y;
-    tn_real *out;
-} act_job;
-
-enum { GRAIN = 1 << 14 };
-
-static void act_forward(void *p, size_t lo, size_t hi) {
-    const act_job *j = p;
-    j->k->unary[j->act == TN_ACT_TANH ? TN_TANH : TN_SIGMOID](hi - lo, j->y + lo, j->out + lo);
-}
-
-/* gy act'(.) from the output y */
-static void act_backward(void *p, size_t lo, size_t hi) {
-    const act_job *j = p;
-    if (j->act == TN_ACT_RELU) {
-        j->k->relu_mask(hi - lo, j->gy + lo, j->y + lo, j->out + lo);
-        return;
-    }
-    for (size_t i = lo; i < hi; i++) {
-        tn_real y = j->y[i];
-        j->out[i] = j->gy[i] * (j->act == TN_ACT_TANH ? 1 - y * y : y * (1 - y));
-    }
-}
-
 static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
     const linear_aux *a = y->aux;
     tn_t *x = y->src[0], *w = y->src[1];
     int n = y->dim[0], out = w->dim[0], in = w->dim[1];
-    const tn_kernels_t *k = tn_kernels_get(NULL);
-    const tn_real *dz = gy;
-    if (a->act != TN_ACT_NONE) {
-        act_job j = {k, a->act, gy, y->x, tn_scratch(y->tape, y->len * sizeof(tn_real))};
-        tn_parallel_range(y->len, GRAIN, act_backward, &j);
-        dz = j.out;
-    }
+    const tn_real *dz = tn_act_back(y, a->act, gy);
     if (need & 1) /* dx = dz w */
         tn_gemm(&(tn_gemm_args){.m = n,
                                 .n = in,
@@ -75,23 +42,14 @@ static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned
                                 .c = gx[1],
                                 .ldc = in,
                                 .add = (add >> 1) & 1});
-    if (need & 4) k->col_sum(n, out, dz, out, (add >> 2) & 1, gx[2]);
+    if (need & 4) tn_kernels_get(NULL)->col_sum(n, out, dz, out, (add >> 2) & 1, gx[2]);
 }
 
 static tn_t *linear_expand(tn_t *y) {
     const linear_aux *a = y->aux;
     tn_t *z = tn_matmul(y->src[0], y->src[1], 0, 1);
     if (y->src[2]) z = tn_add(z, y->src[2]);
-    switch (a->act) {
-    case TN_ACT_RELU:
-        return tn_relu(z);
-    case TN_ACT_TANH:
-        return tn_tanh(z);
-    case TN_ACT_SIGMOID:
-        return tn_sigmoid(z);
-    default:
-        return z;
-    }
+    return tn_activate(z, a->act);
 }
 
 static double linear_flops(const tn_t *y) {
@@ -130,9 +88,6 @@ tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act act) {
                             .bias = b ? b->x : NULL,
                             .relu = act == TN_ACT_RELU});
     tn_rewind(x->tape, place);
-    if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) {
-        act_job j = {tn_kernels_get(NULL), act, NULL, y->x, y->x};
-        tn_parallel_range(y->len, GRAIN, act_forward, &j);
-    }
+    if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);
     return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);
 }

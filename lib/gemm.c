@@ -103,6 +103,19 @@ static void gemm_blas(const tn_gemm_args *g) {
     }
 }
 
+void tn_gemm_serial(const tn_gemm_args *g) {
+    if (!tn_gemm_own()) {
+        gemm_blas(g);
+        return;
+    }
+    const tn_kernels_t *k = tn_kernels_get(NULL);
+    if (g->packed_b)
+        k->gemm(g->m, g->n, g->k, g->a, g->ars, g->acs, g->packed_b, g->c, g->ldc, g->add, g->bias, g->relu);
+    else
+        k->gemm_raw_b(g->m, g->n, g->k, g->a, g->ars, g->acs, g->b, g->brs, g->bcs, g->c, g->ldc, g->add,
+                      g->bias, g->relu);
+}
+
 void tn_gemm(const tn_gemm_args *g) {
     if (!tn_gemm_own()) {
         gemm_blas(g);

@@ -47,7 +47,8 @@ typedef struct {
     int relu;
 } tn_gemm_args;
 void tn_gemm(const tn_gemm_args *);
-size_t tn_gemm_packed_len(int n, int k); /* reals */
+void tn_gemm_serial(const tn_gemm_args *); /* the same on the calling thread alone: for use inside a chunk */
+size_t tn_gemm_packed_len(int n, int k);   /* reals */
 void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, tn_real *out);
 int tn_gemm_own(void); /* 1: products run on tern's own kernels */
 
@@ -59,9 +60,13 @@ struct tn_params {
     size_t len;               /* reals in each flat buffer */
     uint64_t version;         /* grows with every change of the weights */
     struct tn_packed *packed; /* one a parameter, see gemm.c */
+    struct tn_plans
+        *plans; /* what the next commit does to the buffers, see buffers.c; NULL: there are none */
 };
 int tn_packed_new(tn_params *); /* -1: out of memory */
 void tn_packed_free(tn_params *);
+int tn_plans_new(tn_params *); /* -1: out of memory */
+void tn_plans_free(tn_params *);
 /*
  * The matrix w (rows, cols) packed as B of a product: transposed (k = cols, n = rows: x w') or plain (k = rows,
  * n = cols: gy w). A parameter's packed forms are made once a version of its weights; another tensor's are made in
@@ -71,6 +76,16 @@ const tn_real *tn_packed(const tn_t *w, int transposed);
 
 /* "(128, 784)" of at most 4 dimensions. */
 void tn_dims_text(int nd, const int *dim, char out[64]);
+
+/* act(x) as primitives; act(x), and gy act'(.) from the output y, as numbers for relu, tanh and sigmoid. */
+tn_t *tn_activate(tn_t *x, tn_act);
+void tn_act_range(tn_act, size_t n, const tn_real *x, tn_real *y);
+void tn_act_slope(tn_act, size_t n, const tn_real *gy, const tn_real *y, tn_real *out);
+/* The same for whole tensors on tn_parallel: in place; into scratch (gy itself for TN_ACT_NONE). */
+void tn_act_all(tn_act, size_t n, tn_real *x);
+const tn_real *tn_act_back(const tn_t *y, tn_act, const tn_real *gy);
+/* out[c] = sum over n images and their positions of channel c, or += with add. */
+void tn_channel_sums(int n, int channels, size_t positions, const tn_real *x, int add, tn_real *out);
 
 /* Sum of squares in double over pieces of fixed size, added up in order. */
 double tn_sum_squares(size_t n, const tn_real *x);

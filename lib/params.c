@@ -21,6 +21,7 @@ void tn_params_free(tn_params *s) {
     tn_packed_free(s);
     for (int i = 0; i < s->n; i++) tn_free(s->p[i]);
     tn_mem_aligned_free(s->w), tn_mem_aligned_free(s->g);
+    tn_plans_free(s);
     tn_free(s->p), tn_free(s);
 }
 
@@ -59,7 +60,7 @@ tn_param *tn_param_add(tn_params *s, const char *layer, const char *name, unsign
 int tn_params_seal(tn_params *s, uint64_t seed, tn_err *e) {
     TN_CHECK(NULL, !s->sealed, "tn_params_seal: called twice");
     s->w = tn_mem_aligned(s->len * sizeof(tn_real)), s->g = tn_mem_aligned(s->len * sizeof(tn_real));
-    if (!s->w || !s->g || tn_packed_new(s)) {
+    if (!s->w || !s->g || tn_packed_new(s) || tn_plans_new(s)) {
         tn_mem_aligned_free(s->w), tn_mem_aligned_free(s->g);
         s->w = s->g = NULL;
         return tn_fail(e, "out of memory: the model has %zu parameters", s->len);

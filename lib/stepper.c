@@ -99,8 +99,8 @@ static void collect(tn_stepper *s, double weight) {
     for (size_t i = 0; i < s->params->len; i++) g[i] *= c;
 }
 
-int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
-                   tn_step_result *out) {
+static int whole_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
+                      tn_step_result *out) {
     double total = 0;
     int n = s->o.accumulate;
     *out = (tn_step_result){0};
@@ -120,4 +120,15 @@ int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const t
     if (s->o.clip_norm > 0) tn_clip_norm(s->params, s->o.clip_norm);
     if (s->optim) tn_optim_step(s->optim, k);
     return 0;
+}
+
+int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
+                   tn_step_result *out) {
+    tn_params_discard(s->params); /* what forward passes outside of a step may have planned */
+    int refused = whole_step(s, t, fn, arg, k, out);
+    if (refused)
+        tn_params_discard(s->params);
+    else
+        tn_params_commit(s->params);
+    return refused;
 }

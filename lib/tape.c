@@ -325,7 +325,9 @@ double tn_tape_flops(const tn_tape *t, int backward) {
         if (!y->op || !y->op->flops) continue;
         double forward = y->op->flops(y);
         total += forward;
-        for (int s = 0; backward && s < y->nsrc && s < 2; s++)
+        if (!backward) continue;
+        if (y->op->back_flops) total += y->op->back_flops(y);
+        for (int s = 0; !y->op->back_flops && s < y->nsrc && s < 2; s++)
             total += y->src[s] && y->src[s]->needs ? forward : 0;
     }
     return total;

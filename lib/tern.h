@@ -209,7 +209,8 @@ TN_API void  tn_shape_text(const tn_t *, char out[64]); /* "(128, 784)" */
  * gx[i] left NULL means zero. A fused op has expand (the same value from primitives, out of y->src and y->aux)
  * and bwd, its numeric backward: it writes (or adds to, where bit i of add is set) gx[i] for each i whose bit is
  * set in need; its tn_scratch lives until it returns. A primitive may have bwd, too: it is used when nothing is
- * recorded. flops: operations of the textbook forward pass, 2 a multiply-add; NULL: not counted.
+ * recorded. flops: operations of the textbook forward pass, 2 a multiply-add; NULL: not counted. back_flops: those of the
+ * gradients that are wanted; NULL: flops once for each of the first two sources that needs one, as for a product.
  */
 struct tn_op {
     const char *name;
@@ -217,6 +218,7 @@ struct tn_op {
     tn_t *(*expand)(tn_t *y);
     void (*bwd)(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add);
     double (*flops)(const tn_t *y);
+    double (*back_flops)(const tn_t *y);
 };
 
 /* ---- 5. Operations ------------------------------------------------------------------------------------------- */
@@ -247,6 +249,17 @@ TN_API tn_t *tn_abs(tn_t *);                /* slope at 0: 0 */
 TN_API tn_t *tn_clamp(tn_t *, double lo, double hi); /* slope 1 within [lo, hi], as PyTorch's; NaN stays */
 /* op(a) op(b) of two matrices, ta / tb: 1 takes the transpose. (m, k) (k, n) -> (m, n) */
 TN_API tn_t *tn_matmul(tn_t *a, tn_t *b, int ta, int tb);
+/*
+ * Convolution as PyTorch's (a correlation): x (n, ci, h, w), w (co, ci / groups, kh, kw) -> (n, co, oh, ow) with
+ * oh = (h + 2 pad - dilation (kh - 1) - 1) / stride + 1. conv2d_dx and conv2d_dw are its adjoints for the input (of h x w)
+ * and the weight (of kh x kw); each of the three is a derivative of the others. First element of each pair: rows.
+ */
+typedef struct { int stride[2], pad[2], dilation[2], groups; } tn_conv;
+TN_API tn_conv tn_conv_same(int k);    /* stride 1, padding k / 2: keeps the size for odd k */
+TN_API tn_conv tn_conv_valid(void);    /* stride 1, no padding */
+TN_API tn_t *tn_conv2d(tn_t *x, tn_t *w, const tn_conv *);
+TN_API tn_t *tn_conv2d_dx(tn_t *gy, tn_t *w, const tn_conv *, int h, int wd);
+TN_API tn_t *tn_conv2d_dw(tn_t *x, tn_t *gy, const tn_conv *, int kh, int kw);
 /*
  * Shapes. One dimension given as -1 in tn_reshape is worked out. tn_reshape, and tn_slice along axis 0, share the values
  * of their source: an op with several outputs gives one buffer and slices of it.
@@ -366,6 +379,15 @@ TN_API tn_t *tn_use(tn_tape *, tn_param *);
  * Returns what was bound before. tn_backward finds the leaves, never what is bound.
  */
 TN_API tn_t *tn_bind(tn_tape *, tn_param *, tn_t *t);
+/*
+ * Buffers change once a step, not in the forward pass: a plan is buffer = (1 - momentum) buffer + momentum value, and the
+ * plans of several micro-batches are carried out one after the other. Values are copied. tn_stepper_run commits after a
+ * step that was done and discards after one that was refused; who calls tn_backward by hand calls tn_params_commit after
+ * the optimizer's step.
+ */
+TN_API void tn_plan_buffer(tn_param *buffer, const tn_t *value, double momentum);
+TN_API void tn_params_commit(tn_params *);
+TN_API void tn_params_discard(tn_params *);
 TN_API double tn_grad_norm(const tn_params *);            /* Euclidean norm over all trained parameters */
 TN_API double tn_clip_norm(tn_params *, double max_norm); /* g *= min(1, max / (norm + 1e-6)), as PyTorch; returns norm */
 TN_API void   tn_clip_value(tn_params *, double max);     /* g into [-max, max] */
@@ -391,14 +413,75 @@ TN_API tn_init tn_init_orthogonal(double gain);      /* rows or columns orthonor
 typedef enum { TN_ACT_NONE, TN_ACT_RELU, TN_ACT_TANH, TN_ACT_SIGMOID, TN_ACT_GELU } tn_act;
 /* act(x w' + b) as one fused op: x (n, in), w (out, in), b (out) or NULL -> (n, out) */
 TN_API tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act);
+/* act(conv2d(x, w) + b) as one fused op; b (co) or NULL */
+TN_API tn_t *tn_conv2d_act(tn_t *x, tn_t *w, tn_t *b, const tn_conv *, tn_act);
+/*
+ * Pooling of (n, c, h, w). Max: padding never wins, the first of equal elements does, NaN wins always. Average: over the
+ * whole window, padding counting as zeros. PyTorch's defaults; padding at most half the kernel.
+ */
+typedef struct { int kernel[2], stride[2], pad[2]; } tn_pool;
+TN_API tn_pool tn_pool_square(int k); /* k x k windows side by side */
+TN_API tn_t *tn_max_pool2d(tn_t *x, const tn_pool *);
+TN_API tn_t *tn_avg_pool2d(tn_t *x, const tn_pool *);
+/*
+ * One recurrent layer in one direction as one fused op. x (steps, rows, in), h0 and c0 (rows, hidden) or NULL for zeros
+ * (c0: LSTM), w_ih (gates hidden, in), w_hh (gates hidden, hidden), biases (gates hidden) or NULL; gates LSTM i f g o, GRU
+ * r z n. length[rows] (NULL: all steps): beyond it a row's state waits and its output is 0. Result, flat: y (steps, rows,
+ * hidden), the last h (rows, hidden), for an LSTM the last c.
+ */
+typedef enum { TN_RNN_TANH, TN_RNN_RELU, TN_GRU, TN_LSTM } tn_cell;
+TN_API tn_t *tn_recurrent_op(tn_cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn_t *w_hh, tn_t *b_ih, tn_t *b_hh,
+                             const int *length, int reverse);
+/*
+ * Batch norm of x (n, c) or (n, c, h, w): each channel is (x - mean) / sqrt(var + eps), times gain plus bias (c, or NULL);
+ * Ioffe and Szegedy, arXiv:1502.03167. Statistics are over all n samples and positions of x, whatever the number of
+ * threads; with micro-batches x is one of them. *mean and *var (either may be NULL) get the mean and the unbiased variance
+ * (c), without gradient, for running averages. One value a channel has no variance: it panics, as PyTorch raises.
+ */
+TN_API tn_t *tn_batch_norm(tn_t *x, tn_t *gain, tn_t *bias, double eps, tn_t **mean, tn_t **var);
+/* The same with statistics (c) that are given: what a trained layer does in evaluation. */
+TN_API tn_t *tn_batch_norm_fixed(tn_t *x, tn_t *gain, tn_t *bias, tn_t *mean, tn_t *var, double eps);
 /* weight (out, in) and bias (out), both uniform in +-1/sqrt(in) as PyTorch's; bias 0: none. */
 typedef struct { tn_param *weight, *bias; } tn_linear;
 TN_API tn_linear tn_linear_new(tn_params *, const char *name, int in, int out, int bias);
 TN_API tn_t     *tn_linear_fwd(const tn_linear *, tn_t *x, tn_act);
+/* weight (co, ci / groups, k, k) and bias (co), both uniform in +-1/sqrt(ci / groups k k) as PyTorch's. */
+typedef struct { tn_param *weight, *bias; tn_conv conv; } tn_conv_layer;
+TN_API tn_conv_layer tn_conv_new(tn_params *, const char *name, int ci, int co, int k, tn_conv, int bias);
+TN_API tn_t         *tn_conv_fwd(const tn_conv_layer *, tn_t *x, tn_act);
+/* Row i of weight (n, dim) for each index; Gaussian start as PyTorch's. padding: that row starts at 0 (-1: none). */
+typedef struct { tn_param *weight; int padding; } tn_embedding;
+TN_API tn_embedding tn_embedding_new(tn_params *, const char *name, int n, int dim, int padding);
+TN_API tn_t        *tn_embedding_fwd(const tn_embedding *, tn_tape *, const int *idx, int nd, const int *dim);
+/*
+ * Recurrent layers, PyTorch's names (weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0, ..._reverse) and initial weights.
+ * x (steps, rows, in); h0, c0 (layers directions, rows, hidden) or NULL; dropout between the layers.
+ * y (steps, rows, directions hidden); h_n, c_n as h0; c_n NULL unless LSTM.
+ */
+enum { TN_MAX_RNN_LAYERS = 8 };
+typedef struct {
+    tn_cell cell;
+    int hidden, layers, directions;
+    double dropout;
+    char name[TN_MAX_NAME];
+    tn_param *w[TN_MAX_RNN_LAYERS][2][4]; /* weight_ih, weight_hh, bias_ih, bias_hh */
+} tn_rnn;
+typedef struct { tn_t *y, *h_n, *c_n; } tn_rnn_out;
+TN_API tn_rnn     tn_rnn_new(tn_params *, const char *name, tn_cell, int in, int hidden, int layers, int both, double dropout);
+TN_API tn_rnn_out tn_rnn_fwd(const tn_rnn *, tn_t *x, tn_t *h0, tn_t *c0, const int *length);
 /* weight (gain, ones) and bias (zeros) of n features; neither decays. */
 typedef struct { tn_param *weight, *bias; double eps; } tn_norm;
 TN_API tn_norm tn_layer_norm_new(tn_params *, const char *name, int n);
 TN_API tn_t   *tn_layer_norm_fwd(const tn_norm *, tn_t *x);
+/*
+ * weight (ones) and bias (zeros), neither of which decays, and the buffers running_mean and running_var of `channels`;
+ * eps 1e-5. In training mode the batch's own statistics, which are planned into the buffers with momentum 0.1
+ * (tn_plan_buffer); else the buffers. PyTorch's counter num_batches_tracked is not kept: it only matters for
+ * momentum=None; tn_load_weights skips it, and PyTorch's strict load_state_dict fills it in when it is missing.
+ */
+typedef struct { tn_param *weight, *bias, *running_mean, *running_var; double eps, momentum; } tn_batch_norm_layer;
+TN_API tn_batch_norm_layer tn_batch_norm_new(tn_params *, const char *name, int channels);
+TN_API tn_t *tn_batch_norm_fwd(const tn_batch_norm_layer *, tn_t *x, tn_act);
 
 /* ---- 11. Options ---------------------------------------------------------------------------------------------------------------- */
 
@@ -594,7 +677,10 @@ TN_API tn_t *tn_tape_at(const tn_tape *, int i);
 
 /* Weights as safetensors under PyTorch's names; meta: "key\0value\0...\0" pairs or NULL. Written whole or not at all. */
 TN_API int tn_save_weights(const char *path, tn_params *, const char *meta, tn_err *);
-/* Strict: every tensor there, none extra, same shapes, all finite. F64, F16, BF16 are converted; *note says so. */
+/*
+ * Strict: every tensor there, none extra, same shapes, all finite. F64, F16, BF16 are converted; *note says so. PyTorch's
+ * counters of batch norm (an I64 scalar, num_batches_tracked, beside running_mean) are passed over.
+ */
 TN_API int tn_load_weights(const char *path, tn_params *, char *note, size_t cap, tn_err *);
 /* Everything that training goes on from: weights, slots, scalars, and the caller's meta (JSON text). */
 TN_API int tn_save_state(const char *path, tn_params *, tn_optim *, const char *meta_json, tn_err *);

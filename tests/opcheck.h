@@ -4,7 +4,7 @@
 #define TEST_OPCHECK_H
 #include "support.h"
 
-enum { MAX_INPUTS = 4 };
+enum { MAX_INPUTS = 7 };
 typedef struct {
     int nd, dim[TN_MAX_DIM];
 } test_shape;
@@ -57,4 +57,5 @@ double path_error(const op_case *);
 /* All of the above: fails the test that calls it. */
 void check_op(const op_case *);
 void check_forward(const op_case *);
+void check_paths(const op_case *); /* all but differences: where a kink may lie between two points */
 #endif

@@ -189,6 +189,27 @@ static void mlp_deep(void **state) {
     follows_pytorch("models/mlp_deep.json");
 }
 
+static void lenet(void **state) {
+    (void)state;
+    follows_pytorch("models/lenet.json");
+}
+static void cnn(void **state) {
+    (void)state;
+    follows_pytorch("models/cnn.json");
+}
+static void rnn(void **state) {
+    (void)state;
+    follows_pytorch("models/rnn.json");
+}
+static void gru(void **state) {
+    (void)state;
+    follows_pytorch("models/gru.json");
+}
+static void lstm(void **state) {
+    (void)state;
+    follows_pytorch("models/lstm.json");
+}
+
 /* ---- models from specs ---- */
 
 static const tn_model_shape image = {3, {1, 4, 5}, 3};
@@ -272,10 +293,11 @@ static void mlp_by_hand(void **state) {
 }
 
 int main(void) {
-    print_message("not compared here, their layers have tests of their own: lenet cnn rnn gru lstm\n");
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logistic), cmocka_unit_test(mlp),         cmocka_unit_test(mlp_deep),
-        cmocka_unit_test(specs),    cmocka_unit_test(mlp_by_hand),
+        cmocka_unit_test(logistic),    cmocka_unit_test(mlp),  cmocka_unit_test(mlp_deep),
+        cmocka_unit_test(lenet),       cmocka_unit_test(cnn),  cmocka_unit_test(rnn),
+        cmocka_unit_test(gru),         cmocka_unit_test(lstm), cmocka_unit_test(specs),
+        cmocka_unit_test(mlp_by_hand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

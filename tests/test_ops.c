@@ -6,6 +6,9 @@
 #include "catch.h"
 #include "ops_elementwise.h"
 #include "ops_fused.h"
+#include "ops_conv.h"
+#include "ops_norm.h"
+#include "ops_recurrent.h"
 #include "ops_shape.h"
 
 /* ---- special values: y and dy/dx for each of up to 8 values of x ---- */
