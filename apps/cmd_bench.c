@@ -24,7 +24,7 @@ typedef struct {
 
 static const arg rows[] = {
     ARG_MANY(bench_options, model, "model", "SPEC", 8,
-             "model; may be repeated [mlp:hidden=128 and mlp:hidden=512/256]"),
+             "model; may be repeated [mlp:hidden=128, mlp:hidden=512/256, lenet, cnn, rnn, gru, lstm]"),
     ARG_TEXT(bench_options, optimizer, "optimizer", "SPEC", "adamw", "optimizer"),
     ARG_INT(bench_options, batch, "batch", 128, 1, 65536, "images a step"),
     ARG_TEXT(bench_options, threads, "threads", "LIST", "1/2", "numbers of threads, separated by '/'"),
@@ -33,6 +33,10 @@ static const arg rows[] = {
     ARG_WORD_TEXT(bench_options, gemm, "gemm", "auto|own|openblas", "auto", "kernels that multiply matrices"),
     ARG_FLAG(bench_options, json, "json", "as JSON"),
     ARG_END};
+
+static const char *const usual[] = {
+    "mlp:hidden=128", "mlp:hidden=512/256", "lenet", "cnn", "rnn", "gru", "lstm"};
+#define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 enum { MAX_REPEAT = 1000, IMAGES = 2048, PIXELS = 784, CLASSES = 10 };
 
@@ -242,7 +246,7 @@ static int run_command(const command *cmd, int argc, char **argv) {
         return args_usage_error(
             cmd, "--threads: '%.60s' is not a list of up to 8 numbers from 1 to 64, such as 1/2", o.threads);
     if (strcmp(o.gemm, "auto") != 0 && tn_gemm_backend(o.gemm, &e)) return args_failed(cmd, &e);
-    if (!o.model[0][0]) strcpy(o.model[0], "mlp:hidden=128"), strcpy(o.model[1], "mlp:hidden=512/256");
+    for (int i = 0; i < COUNT(usual) && (i || !o.model[0][0]); i++) strcpy(o.model[i], usual[i]);
     signals_catch();
     app_threads(0);
     host_line(line, sizeof line);
