@@ -57,7 +57,7 @@ typedef struct {
 #define ARG_END \
     { NULL, ARG_TEXT_T, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
 
-enum { ARG_MAX_GIVEN = 64, ARG_MAX_PLAIN = 8 };
+enum { ARG_MAX_GIVEN = 64, ARG_MAX_PLAIN = 4096 };
 typedef struct {
     uint64_t given; /* bit i: row i was named on the command line */
     int n;          /* arguments that are not options */

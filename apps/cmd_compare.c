@@ -133,7 +133,7 @@ static int make_plan(const command *cmd, options *o, const args_rest *rest, plan
     label_specs(p->models, model, label);
     for (int m = 0; m < p->models; m++) {
         if (plan_one(&p->model[m], o, rest, cmd, model[m], e)) return -1;
-        snprintf(p->model[m].name, COMPARE_LABEL, "%s", label[m]);
+        snprintf(p->model[m].name, COMPARE_LABEL, "%.*s", COMPARE_LABEL - 1, label[m]);
         for (int i = 0; i < p->optimizers; i++) plan_optimizer(&p->model[m], i, optim[i]);
         if (o->pilot && !p->model[m].p)
             return tn_fail(e, "--pilot: there is no preset for '%.80s'", model[m]);

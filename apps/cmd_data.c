@@ -10,16 +10,23 @@
 
 typedef struct {
     run_config config;
-    long samples, first;
+    char png[CONFIG_PATH], augment[CONFIG_SPEC];
+    long samples, first, zoom;
     int split, json;
 } data_options;
 
 static const arg rows[] = {
     ARG_TEXT(data_options, config.data, "data", "WHERE", "",
-             "directory, or synthetic:key=value; default: MNIST"),
+             "directory, images:DIR,key=value or synthetic:key=value; default: MNIST"),
     ARG_WORD(data_options, split, "split", "train|val|test", 0, "part to show samples of"),
-    ARG_INT(data_options, samples, "samples", 3, 0, 1000, "samples to show"),
-    ARG_INT(data_options, first, "first", 0, 0, INT_MAX, "number of the first sample to show"),
+    ARG_INT(data_options, samples, "samples", 3, 0, 1000, "samples to show; on the sheet: of each class"),
+    ARG_INT(data_options, first, "first", 0, 0, INT_MAX,
+            "number of the first sample to show; on the sheet: of each class"),
+    ARG_TEXT(data_options, png, "png", "FILE", "",
+             "write samples as a sheet of pictures, a row a class (20 of each if --samples is not given)"),
+    ARG_INT(data_options, zoom, "zoom", 1, 1, 16, "size of a pixel on the sheet"),
+    ARG_TEXT(data_options, augment, "augment", "OPTIONS", "",
+             "show the samples as tern train --augment changes them"),
     ARG_INT(data_options, config.val_size, "val-size", 5000, 0, INT_MAX,
             "training images kept for validation"),
     ARG_INT(data_options, config.train_size, "train-size", 0, 0, INT_MAX,
@@ -62,6 +69,11 @@ static int show_json(const tn_dataset *set, part *parts, int lit) {
     json_t *shape = json_array();
     for (int i = 0; i < set->train.nd; i++) json_array_append_new(shape, json_integer(set->train.dim[i]));
     json_object_set_new(j, "shape", shape);
+    json_object_set_new(j, "note", json_string(set->note));
+    json_t *names = json_array();
+    for (int c = 0; set->class_name && c < set->train.classes; c++)
+        json_array_append_new(names, json_string(set->class_name[c]));
+    json_object_set_new(j, "class_names", names);
     for (int i = 0; i < 3; i++) {
         const tn_data *d = parts[i].d;
         json_t *p = json_pack("{s:i, s:o, s:o, s:s}", "n", d->n, "mean", json_number(parts[i].mean), "std",
@@ -104,6 +116,12 @@ static void show_numbers(const tn_dataset *set, const part *parts, int lit) {
         putchar('\n');
     }
     printf("  %d of %zu inputs are zero in every training sample\n", lit, t->len);
+    if (set->note[0]) printf("  %s\n", set->note);
+    if (set->class_name) {
+        printf("  classes:");
+        for (int c = 0; c < t->classes; c++) printf("%s %s", c ? "," : "", set->class_name[c]);
+        putchar('\n');
+    }
     printf("  data  sha256 %s\n  split sha256 %s\n", set->data_hash, set->split_hash);
 }
 
@@ -124,6 +142,46 @@ static void show_samples(const data_options *o, const tn_data *d) {
     free(text);
 }
 
+/* The part with all its samples changed as in the first epoch: floats that the model would see. */
+static int augmented(const data_options *o, const tn_data *d, const tn_augment *a, tn_data *out,
+                     tn_tape **tape, tn_err *e) {
+    if (tn_augment_check(a, d, e) || !(*tape = tn_tape_new(e))) return -1;
+    tn_t *x = tn_batch_input_augmented(*tape, d, a, (uint64_t)o->config.seed, 0, d->n, NULL, 0);
+    return tn_data_from_arrays(out, d->n, d->nd, d->dim, TN_F32, x->x, d->label, d->classes, d->target,
+                               d->targets, e);
+}
+
+static int write_sheet(const data_options *o, const args_rest *rest, const command *cmd, const tn_data *d,
+                       tn_err *e) {
+    enum { COLUMNS = 20 };
+    tn_image sheet;
+    long most = args_given(cmd, rest, "samples") ? o->samples : d->label ? COLUMNS : 10 * COLUMNS;
+    int columns = most < COLUMNS ? (int)most : COLUMNS;
+    if (tn_data_sheet(d, (int)o->first, (int)most, columns, (int)o->zoom, &sheet, e)) return -1;
+    int bad = tn_image_write(o->png, &sheet, e);
+    if (!bad && !o->json) printf("  sheet of %d x %d pixels in %s\n", sheet.w, sheet.h, o->png);
+    tn_image_free(&sheet);
+    return bad;
+}
+
+/* Samples in the terminal, or the sheet. */
+static int show(const data_options *o, const args_rest *rest, const command *cmd, const tn_data *d,
+                tn_err *e) {
+    tn_augment a;
+    tn_tape *tape = NULL;
+    tn_data changed;
+    int bad = tn_augment_parse(o->augment, &a, e);
+    if (bad) return EXIT_USAGE;
+    if (d->n && tn_augment_any(&a)) {
+        bad = augmented(o, d, &a, &changed, &tape, e);
+        d = &changed;
+    }
+    if (!bad && o->png[0]) bad = write_sheet(o, rest, cmd, d, e);
+    if (!bad && !o->png[0] && !o->json) show_samples(o, d);
+    tn_tape_free(tape);
+    return bad ? EXIT_FAILED : EXIT_OK;
+}
+
 static int run_command(const command *cmd, int argc, char **argv) {
     static data_options o;
     args_rest rest;
@@ -138,16 +196,20 @@ static int run_command(const command *cmd, int argc, char **argv) {
     unsigned char *mask = malloc(set.train.len);
     int lit = mask ? tn_never_lit(&set.train, mask) : 0;
     free(mask);
-    if (o.json) {
+    if (o.json)
         show_json(&set, parts, lit);
-    } else {
+    else
         show_numbers(&set, parts, lit);
-        show_samples(&o, parts[o.split].d);
-    }
+    code = show(&o, &rest, cmd, parts[o.split].d, &e);
     tn_dataset_free(&set);
-    return EXIT_OK;
+    return code == EXIT_USAGE ? args_usage_error(cmd, "%s", e.msg) : code ? args_failed(cmd, &e) : EXIT_OK;
 }
 
-const command cmd_data = {
-    "data",     "Show what a data set holds, with pictures of samples.", "[WHERE] [options]", NULL, rows, 1,
-    run_command};
+const command cmd_data = {"data",
+                          "Show what a data set holds, with pictures of samples.",
+                          "[WHERE] [options]",
+                          "  tern data --data images:photos,height=32,width=32,color=rgb --val-size 0\n"
+                          "  tern data --png sheet.png --zoom 2 --augment rotate=15,elastic=1\n",
+                          rows,
+                          1,
+                          run_command};

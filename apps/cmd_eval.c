@@ -167,9 +167,10 @@ static int run_command(const command *cmd, int argc, char **argv) {
     app_threads(o.threads);
     if (find_config(&o, &rest, cmd, &e) || app_weights_head(o.checkpoint, &h, &e))
         return args_failed(cmd, &e);
-    if (run_open_data(&o.config, &set, &e)) return app_data_failed(cmd, o.config.data, &e);
-    code = eval_set(cmd, &o, &h, &set);
+    code = run_open_data(&o.config, &set, &e) ? app_data_failed(cmd, o.config.data, &e)
+                                              : eval_set(cmd, &o, &h, &set);
     tn_dataset_free(&set);
+    app_weights_head_free(&h);
     return code;
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tern list: models, optimizers, schedules and data sets with their options, from their tables. */
+/* tern list: models, optimizers, schedules, data sets and augmentation with their options, from their tables. */
 #include "commands.h"
 #include "tern_models.h"
 #include <string.h>
@@ -38,8 +38,18 @@ KIND(optim, tn_optims, hp, hp_size, d->source)
 KIND(schedule, tn_schedules, hp, hp_size, NULL)
 KIND(dataset, tn_datasets, cfg, cfg_size, NULL)
 
-static const kind kinds[] = {
-    {"models", model}, {"optimizers", optim}, {"schedules", schedule}, {"data", dataset}};
+/* Not a list of things, but one with options. */
+static int augment(int i, thing *t) {
+    *t = (thing){"augment", "random changes of the training pictures: --augment key=value,...", NULL,
+                 tn_augment_options(), sizeof(tn_augment)};
+    return i == 0;
+}
+
+static const kind kinds[] = {{"models", model},
+                             {"optimizers", optim},
+                             {"schedules", schedule},
+                             {"data", dataset},
+                             {"augment", augment}};
 enum { KINDS = sizeof kinds / sizeof *kinds };
 
 static json_t *options_json(const thing *t) {
@@ -96,9 +106,9 @@ static int run_command(const command *cmd, int argc, char **argv) {
         }
         const char *near = tn_nearest(rest.plain[0], KINDS, names);
         if (!only)
-            return args_usage_error(cmd, "'%.60s' is not one of models, optimizers, schedules, data%s%s%s",
-                                    rest.plain[0], near ? "; did you mean " : "", near ? near : "",
-                                    near ? "?" : "");
+            return args_usage_error(
+                cmd, "'%.60s' is not one of models, optimizers, schedules, data, augment%s%s%s",
+                rest.plain[0], near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
     json_t *all = json_object();
     for (int i = 0; i < KINDS; i++) {
@@ -113,10 +123,11 @@ static int run_command(const command *cmd, int argc, char **argv) {
     return EXIT_OK;
 }
 
-const command cmd_list = {"list",
-                          "List models, optimizers, schedules and data sets with their options.",
-                          "[models|optimizers|schedules|data] [options]",
-                          NULL,
-                          rows,
-                          1,
-                          run_command};
+const command cmd_list = {
+    "list",
+    "List models, optimizers, schedules, data sets and augmentation with their options.",
+    "[models|optimizers|schedules|data|augment] [options]",
+    NULL,
+    rows,
+    1,
+    run_command};

@@ -196,17 +196,24 @@ static int base_config(train_options *o, const args_rest *rest, tn_err *e) {
 }
 
 /*
- * A relative path would be another one after a cd. What is not there stays: it may be the name of a data set.
+ * A relative path would be another one after a cd, also in "images:DIR" and "images:DIR,key=value". What is not there
+ * stays: it may be the name of a data set.
  */
 static void absolute(char path[CONFIG_PATH]) {
-    char full[CONFIG_PATH];
+    char full[2 * CONFIG_PATH], cwd[CONFIG_PATH], dir[CONFIG_PATH];
     struct stat st;
-    if (!path[0] || path[0] == '/' || stat(path, &st) || !getcwd(full, sizeof full)) return;
-    size_t n = strlen(full);
-    if (n + strlen(path) + 2 > sizeof full) return;
-    full[n] = '/';
-    strcpy(full + n + 1, path);
-    strcpy(path, full);
+    const char *at = path, *colon = strchr(path, ':');
+    int there = stat(path, &st) == 0;
+    if (!there && colon) {
+        at = colon + 1;
+        snprintf(dir, sizeof dir, "%s", at);
+        there = *dir && stat(dir, &st) == 0;
+        dir[strcspn(dir, ",")] = 0;
+        there = there || (*dir && stat(dir, &st) == 0);
+    }
+    if (!there || *at == '/' || !getcwd(cwd, sizeof cwd)) return;
+    int n = snprintf(full, sizeof full, "%.*s%s/%s", (int)(at - path), path, cwd, at);
+    if (n < CONFIG_PATH) memcpy(path, full, (size_t)n + 1);
 }
 
 static int train(const command *cmd, train_options *o, const tn_dataset *set) {

@@ -16,14 +16,16 @@ extern const command *const app_commands[]; /* ends with NULL */
 
 /* tn_set_threads when n > 0. OpenBLAS gets one thread: tern's own are above it. */
 void app_threads(long n);
-/* What failed to open: a usage error when it is the spec of a data set by formula, else a failure. */
+/* What failed to open: a usage error when it is the wording of --data or of its options, else a failure. */
 int app_data_failed(const command *, const char *where, const tn_err *);
 /* A model and the part of its input that eval and inspect need, from a weights file written by a run. */
 typedef struct {
     char path[CONFIG_PATH], model[CONFIG_SPEC], data_hash[65];
     tn_model_shape shape;
     double scale, shift;
+    char (*class_name)[TN_MAX_NAME]; /* one an output, or NULL: they have no names */
 } weights_head;
+void app_weights_head_free(weights_head *);
 /* where: a run directory (its last.safetensors) or a file. */
 int app_weights_head(const char *where, weights_head *, tn_err *);
 #endif

@@ -15,10 +15,12 @@ void app_threads(long n) {
 
 int app_data_failed(const command *cmd, const char *where, const tn_err *e) {
     char name[64];
-    const char *rest = tn_spec_split(where, name, sizeof name);
+    tn_spec_split(where, name, sizeof name);
     struct stat st;
     int spec = where[0] && !strchr(name, '/') && stat(where, &st);
-    if (spec && (*rest || strstr(e->msg, "did you mean"))) return args_usage_error(cmd, "%s", e->msg);
+    /* a folder of pictures is named by a spec, too, but what is wrong in it is not the user's wording */
+    int wording = strncmp(e->msg, "--", 2) == 0 || strstr(e->msg, "did you mean");
+    if (spec && wording) return args_usage_error(cmd, "%s", e->msg);
     return args_failed(cmd, e);
 }
 
@@ -42,6 +44,26 @@ static int parse_shape(const char *text, tn_model_shape *s) {
     return -1;
 }
 
+/* tern.class.0 ... for every output, or none at all. */
+static int read_classes(const st_file *f, weights_head *h, tn_err *e) {
+    if (!*meta_of(f, "tern.class.0")) return 0;
+    h->class_name = calloc((size_t)h->shape.outputs, sizeof *h->class_name);
+    if (!h->class_name) return tn_fail(e, "%s: not enough memory for the names of its classes", h->path);
+    for (int i = 0; i < h->shape.outputs; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "tern.class.%d", i);
+        const char *name = meta_of(f, key);
+        if (!*name) return tn_fail(e, "%s: its metadata do not name class %d", h->path, i);
+        snprintf(h->class_name[i], TN_MAX_NAME, "%s", name);
+    }
+    return 0;
+}
+
+void app_weights_head_free(weights_head *h) {
+    free(h->class_name);
+    h->class_name = NULL;
+}
+
 int app_weights_head(const char *where, weights_head *h, tn_err *e) {
     struct stat st;
     st_file f;
@@ -62,7 +84,10 @@ int app_weights_head(const char *where, weights_head *h, tn_err *e) {
         h->shape.outputs = atoi(outputs);
         if (parse_shape(meta_of(&f, "tern.input"), &h->shape) || h->shape.outputs < 1)
             bad = tn_fail(e, "%s: its metadata do not describe a model's input and output", h->path);
+        else
+            bad = read_classes(&f, h, e);
     }
     tn_st_close(&f);
+    if (bad) app_weights_head_free(h);
     return bad ? -1 : 0;
 }

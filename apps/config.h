@@ -23,6 +23,7 @@ typedef struct run_config {
     long val_size, train_size;
     double label_noise, label_smoothing, clip_norm, clip_value;
     int shuffle, drop_last, normalize; /* 0 or 1; normalize 1: meanstd */
+    char augment[CONFIG_SPEC];         /* options of tn_augment, or "" */
 } run_config;
 
 /*
@@ -31,7 +32,8 @@ typedef struct run_config {
  */
 #define CONFIG_ARGS(S, f)                                                                                    \
     ARG_TEXT(S, f.data, "data", "WHERE", "",                                                                 \
-             "directory of a data set, or synthetic:key=value; default: MNIST as shipped with tern"),        \
+             "directory of a data set, images:DIR,key=value or synthetic:key=value; default: MNIST as "      \
+             "shipped with tern"),                                                                           \
         ARG_TEXT(S, f.model, "model", "SPEC", "mlp", "model, as name:key=value,...; see tern list models"),  \
         ARG_TEXT(S, f.optimizer, "optimizer", "SPEC", "adamw", "optimizer; see tern list optimizers"),       \
         ARG_TEXT(S, f.schedule, "schedule", "SPEC", "constant",                                              \
@@ -43,7 +45,7 @@ typedef struct run_config {
         ARG_INT(S, f.batch, "batch", 128, 1, 1000000, "images that one optimizer step sees"),                \
         ARG_INT(S, f.accumulate, "accumulate", 1, 1, 65536, "parts that a batch is cut into"),               \
         ARG_INT(S, f.seed, "seed", 1, 0, LONG_MAX,                                                           \
-                "seed of initial weights, order, dropout, subset and noise"),                                \
+                "seed of initial weights, order, dropout, subset, noise and augmentation"),                  \
         ARG_WORD(S, f.shuffle, "shuffle", "off|on", 1, "new order of the training images in each epoch"),    \
         ARG_WORD(S, f.drop_last, "drop-last", "off|on", 0, "leave out an epoch's last, smaller batch"),      \
         ARG_TEXT(S, f.init, "init", "FILE", "", "start from the weights in a safetensors file"),             \
@@ -55,6 +57,10 @@ typedef struct run_config {
                  "share of training labels replaced by another class"),                                      \
         ARG_WORD(S, f.normalize, "normalize", "none|meanstd", 0,                                             \
                  "pixels in [0, 1], or with mean 0 and variance 1"),                                         \
+        ARG_TEXT(                                                                                            \
+            S, f.augment, "augment", "OPTIONS", "",                                                          \
+            "change each training picture at random: shift=2,rotate=10,scale=0.1,elastic=1,flip=on; see "    \
+            "tern list augment"),                                                                            \
         ARG_REAL(S, f.label_smoothing, "label-smoothing", 0, 0, 1,                                           \
                  "share of the target spread over all classes"),                                             \
         ARG_REAL(S, f.clip_norm, "clip-norm", 0, 0, 1e30, "largest norm of the gradient; 0: no limit"),      \

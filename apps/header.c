@@ -74,6 +74,7 @@ void header_print(FILE *f, const run *r) {
     decay_lines(f, r);
     fprintf(f, "schedule   %s; %ld epochs of %ld steps of %ld images, %s steps in all\n", c->schedule,
             c->epochs, r->per_epoch, c->batch, steps);
+    if (c->augment[0]) fprintf(f, "augment    %s\n", c->augment);
     if (r->resumed)
         fprintf(f, "resumed    at step %ld: weights, optimizer state and place in the order restored\n",
                 r->step);

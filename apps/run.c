@@ -109,7 +109,8 @@ static tn_t *batch_loss(void *arg, tn_tape *t, int micro, double *weight) {
     if (lo == hi) return NULL; /* a last batch with fewer images than parts */
     const int *idx = r->order + b->first + lo;
     *weight = hi - lo;
-    tn_t *y = tn_forward(r->model, tn_batch_input(t, d, hi - lo, idx, 0));
+    tn_t *y = tn_forward(r->model, tn_batch_input_augmented(t, d, &r->augment, (uint64_t)r->config.seed,
+                                                            r->step / r->per_epoch, hi - lo, idx, 0));
     if (!d->classes) return tn_mse(y, tn_batch_targets(t, d, hi - lo, idx, 0), TN_MEAN);
     const tn_ce_options o = {.label_smoothing = r->config.label_smoothing};
     tn_batch_labels(d, hi - lo, idx, 0, r->labels);
@@ -250,6 +251,7 @@ static int begin(run *r, tn_err *e) {
     }
     tell(r, RUN_ON_START);
     if (r->note[0] && run_warn(r, e, "%s", r->note)) return -1;
+    if (r->set->note[0] && run_warn(r, e, "%s: %s", r->set->name, r->set->note)) return -1;
     char text[256];
     for (int i = 0; decay_warning(r, i, text, sizeof text); i++)
         if (run_warn(r, e, "%s", text)) return -1;

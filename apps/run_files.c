@@ -35,7 +35,7 @@ static char *state_meta(const run *r) {
 }
 
 typedef struct {
-    char text[6 * CONFIG_SPEC];
+    char text[6 * CONFIG_SPEC + 80 * 1024]; /* room for the names of 1,000 classes */
     size_t n;
 } pairs;
 
@@ -51,6 +51,15 @@ static void pair(pairs *p, const char *key, const char *fmt, ...) {
     memcpy(p->text + p->n, key, a);
     memcpy(p->text + p->n + a, value, b);
     p->text[p->n += a + b] = 0;
+}
+
+/* The names of the classes, for tern predict: tern.class.0 and so on. */
+static void pair_classes(pairs *p, const tn_dataset *set) {
+    for (int i = 0; set->class_name && i < set->train.classes; i++) {
+        char key[32];
+        snprintf(key, sizeof key, "tern.class.%d", i);
+        pair(p, key, "%s", set->class_name[i]);
+    }
 }
 
 /* What tern eval needs to rebuild the model and its input from this file alone. */
@@ -70,6 +79,7 @@ static int save_weights(run *r, const char *file, tn_err *e) {
     pair(&p, "tern.data_hash", "%s", r->set->data_hash);
     pair(&p, "tern.run", "%s", r->sum.id);
     pair(&p, "tern.step", "%ld", r->step);
+    pair_classes(&p, r->set);
     run_eval_weights(r, 1);
     int code = tn_save_weights(rundir_path(r->files, file), r->model->params, p.text, e);
     run_eval_weights(r, 0);

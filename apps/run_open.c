@@ -53,6 +53,7 @@ static int open_parts(run *r, tn_err *e) {
     const tn_data *d = &r->set->train;
     tn_model_shape shape = {d->nd, {d->dim[0], d->dim[1], d->dim[2]}, d->classes ? d->classes : d->targets};
     r->usage = 1;
+    if (tn_augment_parse(c->augment, &r->augment, e) || tn_augment_check(&r->augment, d, e)) return -1;
     if (!(r->model = tn_model_new(c->model, &shape, (uint64_t)c->seed, e))) return -1;
     if (!(r->schedule = tn_schedule_new(c->schedule, e))) return -1;
     r->usage = 0;
@@ -70,6 +71,10 @@ static int resolve_texts(run *r, tn_err *e) {
     if (tn_model_text(r->model, c->model, sizeof c->model) < 0
         || tn_optim_text(r->optim, c->optimizer, sizeof c->optimizer) < 0
         || tn_schedule_text(r->schedule, c->schedule, sizeof c->schedule) < 0)
+        return tn_fail(e, "a specification is longer than %d bytes", CONFIG_SPEC - 1);
+    c->augment[0] = 0;
+    if (tn_augment_any(&r->augment)
+        && tn_opts_text(tn_augment_options(), &r->augment, 0, c->augment, sizeof c->augment) < 0)
         return tn_fail(e, "a specification is longer than %d bytes", CONFIG_SPEC - 1);
     snprintf(c->gemm, sizeof c->gemm, "%s", tn_gemm_backend_name());
     return 0;

@@ -15,6 +15,7 @@ struct run {
     tn_tape *tape, *eval_tape;
     json_t *identity; /* what the id is a hash of */
     run_summary sum;
+    tn_augment augment;
     int *order; /* permutation of the epoch order_epoch */
     long order_epoch;
     int *labels; /* of one micro-batch */

@@ -19,7 +19,7 @@ long tn_steps_per_epoch(int n, int batch, int drop_last) {
 }
 
 /* All checks happen before the work is shared out: a chunk must not panic. */
-static void check(tn_tape *t, const char *what, const tn_data *d, int n, const int *idx, int first) {
+void tn_batch_check(tn_tape *t, const char *what, const tn_data *d, int n, const int *idx, int first) {
     TN_CHECK(t, n >= 1, "%s: %d samples", what, n);
     if (!idx)
         TN_CHECK(t, first >= 0 && first <= d->n - n, "%s: samples %d ... %ld of %d", what, first,
@@ -63,7 +63,7 @@ static void gather(void *arg, int chunk) {
 tn_t *tn_batch_input(tn_tape *t, const tn_data *d, int n, const int *idx, int first) {
     enum { LEAST = 16384 }; /* elements that are worth a thread's while */
     int dim[TN_MAX_DIM] = {n};
-    check(t, "tn_batch_input", d, n, idx, first);
+    tn_batch_check(t, "tn_batch_input", d, n, idx, first);
     memcpy(dim + 1, d->dim, sizeof d->dim);
     tn_t *y = tn_new(t, d->nd + 1, dim);
     job j = {.d = d, .idx = idx, .n = n, .first = first, .rows = 1, .out = y->x, .k = tn_kernels_get(NULL)};
@@ -76,13 +76,13 @@ tn_t *tn_batch_input(tn_tape *t, const tn_data *d, int n, const int *idx, int fi
 }
 
 void tn_batch_labels(const tn_data *d, int n, const int *idx, int first, int *out) {
-    check(NULL, "tn_batch_labels", d, n, idx, first);
+    tn_batch_check(NULL, "tn_batch_labels", d, n, idx, first);
     TN_CHECK(NULL, d->label, "tn_batch_labels: the data have no labels");
     for (int i = 0; i < n; i++) out[i] = d->label[idx ? idx[i] : first + i];
 }
 
 tn_t *tn_batch_targets(tn_tape *t, const tn_data *d, int n, const int *idx, int first) {
-    check(t, "tn_batch_targets", d, n, idx, first);
+    tn_batch_check(t, "tn_batch_targets", d, n, idx, first);
     TN_CHECK(t, d->target, "tn_batch_targets: the data have no targets");
     tn_t *y = tn_new(t, 2, (int[]){n, d->targets});
     tn_real *to = y->x;

@@ -33,7 +33,26 @@ typedef struct tn_arrays {
     int *origin;
 } tn_arrays;
 size_t tn_dtype_size(tn_dtype);
+/* Panics unless samples idx[0 ... n - 1], or first ... first + n - 1, are there. */
+void tn_batch_check(tn_tape *, const char *what, const tn_data *, int n, const int *idx, int first);
 void tn_sha256_int(tn_sha256 *, const int *, size_t n); /* 4 bytes each, low byte first, on every machine */
+
+/* Limits of a picture that is read: pixels a side, and in all. */
+enum { TN_IMAGE_MOST_SIDE = 1 << 14, TN_IMAGE_MOST = 1 << 26 };
+#define TN_IMAGE_LIMIT "16,384 pixels a side or 64 Mi pixels in all"
+/*
+ * stb.c: a picture of c = 1 ... 4 channels as it is in the file, and a PNG file; tn_free() the result. NULL:
+ * *why says what is wrong.
+ */
+unsigned char *tn_stb_decode(const unsigned char *bytes, size_t n, int *h, int *w, int *c, const char **why);
+unsigned char *tn_stb_png(int h, int w, int c, const unsigned char *x, size_t *n, const char **why);
+/* What stb_image must not see, or would not notice: NULL if there is nothing, else what is wrong. */
+const char *tn_image_check(const unsigned char *bytes, size_t n);
+/* 1 ... 8 as Exif has it; 1 (upright) for any other file than a JPEG with that tag. */
+int tn_exif_orientation(const unsigned char *bytes, size_t n);
+
+/* The last part of a directory's name, also of "." and "data/mnist/"; or else when it has none. */
+void tn_dir_name(const char *dir, const char *otherwise, char *out, size_t cap);
 
 /*
  * Validation split, subset, noise, normalisation and hashes of a data set whose train and test have been

@@ -3,6 +3,7 @@
 #include "data_internal.h"
 #include "internal.h"
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -31,17 +32,44 @@ static const tn_dataset_def *by_name(const char *name) {
     return NULL;
 }
 
+void tn_dir_name(const char *dir, const char *otherwise, char *out, size_t cap) {
+    char *full = realpath(dir, NULL);
+    const char *slash = full ? strrchr(full, '/') : NULL;
+    snprintf(out, cap, "%.*s", (int)cap - 1, slash && slash[1] ? slash + 1 : otherwise);
+    free(full);
+}
+
 /* Neither a directory nor a name: say what it could have been. */
 static int unknown(const char *where, const char *name, tn_err *e) {
     const char *names[TN_ARRAY_LEN(registry)];
     for (int i = 0; i < TN_ARRAY_LEN(registry); i++) names[i] = registry[i]->name;
     const char *near = tn_nearest(name, TN_ARRAY_LEN(registry), names);
-    return tn_fail(
-        e,
-        "--data %s: no such directory%s%s%s; give a directory with the four IDX files of MNIST "
-        "(train-images-idx3-ubyte.gz, ...; data/mnist holds them), or synthetic:n=6000 for a data set made "
-        "by formula, with no file",
-        where, near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "");
+    return tn_fail(e,
+                   "--data %s: no such directory%s%s%s; give a directory with the four IDX files of MNIST "
+                   "(train-images-idx3-ubyte.gz, ...; data/mnist holds them) or one with a folder of "
+                   "pictures a class, or "
+                   "synthetic:n=6000 for a data set made by formula, with no file",
+                   where, near ? " (did you mean \"" : "", near ? near : "", near ? "\"?)" : "");
+}
+
+/*
+ * "DIR" or "DIR,key=value,..." after "name:". What is there as it stands is a directory, whatever it has in its name;
+ * else what stands before the first comma, when it is no option.
+ */
+static int open_named(const tn_dataset_def *def, const char *options, const tn_data_options *o,
+                      tn_dataset *out, tn_err *e) {
+    struct stat st;
+    size_t n = strcspn(options, ",");
+    int whole = stat(options, &st) == 0;
+    if (!*options || (!whole && memchr(options, '=', n)))
+        return tn_dataset_open_def(def, NULL, options, o, out, e);
+    if (whole) n = strlen(options);
+    char *dir = tn_mem_new(n + 1);
+    if (!dir) return tn_fail(e, "data set %s: out of memory", def->name);
+    memcpy(dir, options, n);
+    int rc = tn_dataset_open_def(def, dir, options + n + (options[n] == ','), o, out, e);
+    tn_free(dir);
+    return rc;
 }
 
 int tn_dataset_open(const char *where, const tn_data_options *o, tn_dataset *out, tn_err *e) {
@@ -50,19 +78,21 @@ int tn_dataset_open(const char *where, const tn_data_options *o, tn_dataset *out
     memset(out, 0, sizeof *out);
     if (stat(where, &st) == 0) {
         if (!S_ISDIR(st.st_mode))
-            return tn_fail(e, "--data %s: is a file; give the directory that holds the four IDX files",
+            return tn_fail(e, "--data %s: is a file; give the directory that holds the data set's files",
                            where);
         for (int i = 0; i < TN_ARRAY_LEN(registry); i++)
             if (registry[i]->recognise && registry[i]->recognise(where))
                 return tn_dataset_open_def(registry[i], where, NULL, o, out, e);
         return tn_fail(e,
                        "--data %s: this directory holds no data set that is known here (looked for "
-                       "train-images-idx3-ubyte, train-images.idx3-ubyte, with or without .gz, and so on)",
+                       "train-images-idx3-ubyte, train-images.idx3-ubyte, with or without .gz, and so on; "
+                       "and for sub-folders with pictures, one a class)",
                        where);
     }
     int why = errno;
     const char *options = tn_spec_split(where, name, sizeof name);
     const tn_dataset_def *def = by_name(name);
+    if (def && def->recognise) return open_named(def, options, o, out, e);
     if (def) return tn_dataset_open_def(def, NULL, options, o, out, e);
     if (why != ENOENT && why != ENOTDIR) return tn_fail(e, "--data %s: %s", where, strerror(why));
     return unknown(where, name, e);
@@ -102,5 +132,6 @@ void tn_dataset_free(tn_dataset *d) {
     tn_data_free(&d->train);
     tn_data_free(&d->val);
     tn_data_free(&d->test);
+    tn_free(d->class_name);
     memset(d, 0, sizeof *d);
 }

@@ -7,7 +7,6 @@
 #include "internal.h"
 #include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -136,14 +135,6 @@ static int read_part(tn_idx *const f[2], const char *path, int classes, tn_data 
     return read_labels(f[1], path, classes, (int *)d->label, sha, e);
 }
 
-/* The last part of the directory's name, also of "." and "data/mnist/". */
-static void name_of(const char *dir, char *out, size_t cap) {
-    char *full = realpath(dir, NULL);
-    const char *slash = full ? strrchr(full, '/') : NULL;
-    snprintf(out, cap, "%.*s", (int)cap - 1, slash && slash[1] ? slash + 1 : "mnist");
-    free(full);
-}
-
 static int open_files(const char *dir, tn_idx *f[], char path[][PATH_BYTES], tn_err *e) {
     for (int i = 0; i < FILES; i++) {
         if (find(dir, i, path[i]))
@@ -170,7 +161,7 @@ static int open_mnist(const char *dir, const void *cfg, tn_dataset *out, tn_err 
     if (rc == 0) rc = read_part(f + TEST_X, path[TEST_Y], (int)c->classes, &out->test, &sha, e);
     for (int i = 0; i < FILES; i++) tn_idx_close(f[i]);
     tn_sha256_end(&sha, out->data_hash);
-    name_of(dir, out->name, sizeof out->name);
+    tn_dir_name(dir, "mnist", out->name, sizeof out->name);
     return rc;
 }
 

@@ -14,10 +14,16 @@
 #define tn_activate tn64_activate
 #define tn_add tn64_add
 #define tn_arena_reset tn64_arena_reset
+#define tn_augment_any tn64_augment_any
+#define tn_augment_check tn64_augment_check
+#define tn_augment_options tn64_augment_options
+#define tn_augment_parse tn64_augment_parse
 #define tn_avg_pool2d tn64_avg_pool2d
 #define tn_axis tn64_axis
 #define tn_backward tn64_backward
+#define tn_batch_check tn64_batch_check
 #define tn_batch_input tn64_batch_input
+#define tn_batch_input_augmented tn64_batch_input_augmented
 #define tn_batch_labels tn64_batch_labels
 #define tn_batch_norm tn64_batch_norm
 #define tn_batch_norm_fixed tn64_batch_norm_fixed
@@ -56,7 +62,9 @@
 #define tn_data_from_arrays tn64_data_from_arrays
 #define tn_data_options_default tn64_data_options_default
 #define tn_data_picture tn64_data_picture
+#define tn_data_sheet tn64_data_sheet
 #define tn_dataset_free tn64_dataset_free
+#define tn_dataset_images tn64_dataset_images
 #define tn_dataset_mnist tn64_dataset_mnist
 #define tn_dataset_open tn64_dataset_open
 #define tn_dataset_open_def tn64_dataset_open_def
@@ -64,6 +72,7 @@
 #define tn_dataset_synthetic tn64_dataset_synthetic
 #define tn_datasets tn64_datasets
 #define tn_dims_text tn64_dims_text
+#define tn_dir_name tn64_dir_name
 #define tn_div tn64_div
 #define tn_dropout tn64_dropout
 #define tn_dtype_size tn64_dtype_size
@@ -79,6 +88,7 @@
 #define tn_exact_log tn64_exact_log
 #define tn_exact_pow tn64_exact_pow
 #define tn_exact_powi tn64_exact_powi
+#define tn_exif_orientation tn64_exif_orientation
 #define tn_exp tn64_exp
 #define tn_fail tn64_fail
 #define tn_forward tn64_forward
@@ -105,6 +115,14 @@
 #define tn_idx_read tn64_idx_read
 #define tn_idx_shape tn64_idx_shape
 #define tn_im2col tn64_im2col
+#define tn_image_check tn64_image_check
+#define tn_image_decode tn64_image_decode
+#define tn_image_digit tn64_image_digit
+#define tn_image_free tn64_image_free
+#define tn_image_new tn64_image_new
+#define tn_image_read tn64_image_read
+#define tn_image_resize tn64_image_resize
+#define tn_image_write tn64_image_write
 #define tn_init_const tn64_init_const
 #define tn_init_kaiming_normal tn64_init_kaiming_normal
 #define tn_init_kaiming_uniform tn64_init_kaiming_uniform
@@ -280,6 +298,8 @@
 #define tn_st_open tn64_st_open
 #define tn_st_read tn64_st_read
 #define tn_st_write tn64_st_write
+#define tn_stb_decode tn64_stb_decode
+#define tn_stb_png tn64_stb_png
 #define tn_step tn64_step
 #define tn_stepper_free tn64_stepper_free
 #define tn_stepper_new tn64_stepper_new

@@ -607,7 +607,7 @@ static void registry(void **state) {
     int n;
     const tn_dataset_def *const *def = tn_datasets(&n);
     (void)state;
-    assert_int_equal(n, 2);
+    assert_int_equal(n, 3);
     for (int i = 0; i < n; i++) {
         assert_int_equal(def[i]->abi, TN_ABI);
         assert_int_equal(def[i]->size, sizeof *def[i]);
