@@ -13,6 +13,7 @@ install(FILES lib/tern.h lib/tern64.h lib/tern_stats.h models/tern_models.h data
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY data/mnist DESTINATION ${CMAKE_INSTALL_DATADIR}/tern OPTIONAL)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(DIRECTORY apps/examples DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.c")
 
 set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/tern)
 install(EXPORT tern-targets NAMESPACE tern:: DESTINATION ${package_dir})

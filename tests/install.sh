@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs into an empty folder, moves it, and uses it as a stranger would: find_package and pkg-config, float and
-# double, shared and static; and the installed program.
+# double, shared and static; two of the examples, from the sources that are installed; and the installed program.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${TERN_BUILD_DIR:-$root/build}
@@ -20,10 +20,12 @@ prefix=$work/prefix
 sanitize=${TERN_SANITIZE:+-fsanitize=$TERN_SANITIZE}
 
 for file in bin/tern include/tern.h include/tern64.h include/tern_models.h include/tern_data.h include/tern_stats.h \
-    share/tern/mnist/train-images-idx3-ubyte.gz; do
+    share/tern/mnist/train-images-idx3-ubyte.gz share/doc/tern/examples/mlp_mnist.c; do
     [ -f "$prefix/$file" ] || { echo "install: $file was not installed" >&2; exit 1; }
 done
 quiet "$prefix/bin/tern" --version
+examples=$prefix/share/doc/tern/examples
+mnist=$prefix/share/tern/mnist
 
 mkdir "$work/consumer"
 cat >"$work/consumer/main.c" <<'END'
@@ -61,14 +63,18 @@ foreach(library tern tern_static tern64 tern64_static)
         target_compile_definitions(use_${library} PRIVATE TN_DOUBLE)
     endif()
 endforeach()
+add_executable(own_parts "${EXAMPLES}/own_parts.c")
+target_link_libraries(own_parts PRIVATE tern::tern m)
 END
 quiet "${CMAKE:-cmake}" -S "$work/consumer" -B "$work/consumer/build" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_C_COMPILER="${CC:-cc}" \
-    -DCMAKE_C_FLAGS="$sanitize"
+    -DCMAKE_C_FLAGS="$sanitize" -DEXAMPLES="$examples"
 quiet "${CMAKE:-cmake}" --build "$work/consumer/build"
 for library in tern tern_static tern64 tern64_static; do
     quiet "$work/consumer/build/use_$library"
     echo "find_package $library: $(cat "$work/log")"
 done
+quiet "$work/consumer/build/own_parts" "$mnist"
+echo "find_package own_parts: $(tail -n 1 "$work/log")"
 
 if ! command -v pkg-config >/dev/null 2>&1; then
     echo "no pkg-config here: that half was not tested"
@@ -92,3 +98,7 @@ for library in tern tern64; do
     quiet "$work/static"
     echo "pkg-config --static $library: $(cat "$work/log")"
 done
+# shellcheck disable=SC2046,SC2086
+quiet ${CC:-cc} $sanitize "$examples/mlp_mnist.c" -o "$work/mlp_mnist" $(pkg-config --cflags --libs tern)
+quiet "$work/mlp_mnist" "$mnist"
+echo "pkg-config mlp_mnist: $(tail -n 1 "$work/log")"
