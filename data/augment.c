@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Augmentation. A pixel of the result is looked up in the sample: back through the shift, the turn and the size
- * about the middle, and on by a smooth random displacement. Everything is made of operations that IEEE 754 rounds
- * correctly, so a seed means the same pixels everywhere.
+ * Augmentation. A pixel of the result is looked up in the sample: back through the shift, the turn and the
+ * size about the middle, and on by a smooth random displacement. Everything is made of operations that IEEE
+ * 754 rounds correctly, so a seed means the same pixels everywhere.
  *
- * The displacement is a cubic B-spline with independent normal coefficients at knots `smooth` pixels apart (elastic
- * distortion as Simard, Steinkraus and Platt had it, ICDAR 2003, with a spline in the place of their Gaussian). The
- * mean over a knot's cell of the sum of the squared weights is 151/315 in each direction, so coefficients with
- * standard deviation elastic 315/151 give displacements with standard deviation elastic.
+ * The displacement is a cubic B-spline with independent normal coefficients at knots `smooth` pixels apart
+ * (elastic distortion as Simard, Steinkraus and Platt had it, ICDAR 2003, with a spline in the place of their
+ * Gaussian). The mean over a knot's cell of the sum of the squared weights is 151/315 in each direction, so
+ * coefficients with standard deviation elastic 315/151 give displacements with standard deviation elastic.
  */
 #include "data_internal.h"
 #include "internal.h"

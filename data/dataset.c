@@ -53,8 +53,8 @@ static int unknown(const char *where, const char *name, tn_err *e) {
 }
 
 /*
- * "DIR" or "DIR,key=value,..." after "name:". What is there as it stands is a directory, whatever it has in its name;
- * else what stands before the first comma, when it is no option.
+ * "DIR" or "DIR,key=value,..." after "name:". What is there as it stands is a directory, whatever it has in
+ * its name; else what stands before the first comma, when it is no option.
  */
 static int open_named(const tn_dataset_def *def, const char *options, const tn_data_options *o,
                       tn_dataset *out, tn_err *e) {

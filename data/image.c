@@ -135,7 +135,10 @@ typedef struct {
     double *w;
 } taps;
 
-/* A triangle as wide as two pixels of the coarser grid: bilinear where it grows, a local mean where it shrinks. */
+/*
+ * A triangle as wide as two pixels of the coarser grid: bilinear where it grows, a local mean where it
+ * shrinks.
+ */
 static void make_taps(int from, int to, int at, taps *t) {
     double step = (double)from / to, reach = step > 1 ? step : 1, centre = (at + 0.5) * step, sum = 0;
     int lo = (int)(centre - reach), hi = (int)(centre + reach) + 1;

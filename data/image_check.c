@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A look at a file before stb_image gets it, which (2.27, as Debian 12 has it) checks no checksum, writes beyond its
- * tables for some damaged JPEG files and overflows on large numbers in a PNM header.
+ * A look at a file before stb_image gets it, which (2.27, as Debian 12 has it) checks no checksum, writes
+ * beyond its tables for some damaged JPEG files and overflows on large numbers in a PNM header.
  */
 #include "data_internal.h"
 #include <string.h>
@@ -37,7 +37,9 @@ static const char *check_tables(const unsigned char *p, size_t n) {
     return NULL;
 }
 
-/* The next marker from `at` on, after entropy-coded data, whose 0xff are followed by 0 or a restart marker. */
+/*
+ * The next marker from `at` on, after entropy-coded data, whose 0xff are followed by 0 or a restart marker.
+ */
 static size_t next_marker(const unsigned char *p, size_t n, size_t at) {
     for (; n - at >= 2; at++)
         if (p[at] == 0xff && p[at + 1] != 0xff && p[at + 1] != 0 && (p[at + 1] < 0xd0 || p[at + 1] > 0xd7))

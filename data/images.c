@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A folder of pictures: one sub-folder a class, named as the class; or such sub-folders in train/ and in test/.
- * Classes and files are taken in the order of their names (bytes), so that the same folder is the same data set.
+ * A folder of pictures: one sub-folder a class, named as the class; or such sub-folders in train/ and in
+ * test/. Classes and files are taken in the order of their names (bytes), so that the same folder is the same
+ * data set.
  */
 #include "data_internal.h"
 #include "internal.h"
@@ -93,7 +94,10 @@ static int is_picture(const char *name) {
     return 0;
 }
 
-/* The sub-folders (folders 1) or the pictures (0) of dir, by name; counts what is neither when out is not NULL. */
+/*
+ * The sub-folders (folders 1) or the pictures (0) of dir, by name; counts what is neither when out is not
+ * NULL.
+ */
 static int scan(const char *dir, int folders, int label, list *l, left_out *out, tn_err *e) {
     DIR *d = opendir(dir);
     int start = l->n, rc = 0;

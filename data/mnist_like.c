@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A picture of a digit made like those of MNIST: the steps that its authors describe (20 x 20 box, centre of mass
- * in the middle of 28 x 28; LeCun et al. 1998, section III A), after those that a scanner did for them: finding
- * ground and ink.
+ * A picture of a digit made like those of MNIST: the steps that its authors describe (20 x 20 box, centre of
+ * mass in the middle of 28 x 28; LeCun et al. 1998, section III A), after those that a scanner did for them:
+ * finding ground and ink.
  */
 #include "data_internal.h"
 #include "internal.h"
@@ -46,30 +46,52 @@ static int in_frame(const work *k, int y, int x) {
     return y < t || x < t || y >= k->h - t || x >= k->w - t;
 }
 
-/* Three fits, each without the pixels that lie far from the last one: ink that reaches the border. */
-static void find_ground(work *k, double p[3]) {
-    double limit = INFINITY;
-    p[0] = p[1] = p[2] = 0;
-    for (int round = 0; round < 4; round++) {
-        double a[3][4] = {{0}}, q[3], squares = 0, n = 0;
-        for (int y = 0; y < k->h; y++)
-            for (int x = 0; x < k->w; x++) {
-                if (!in_frame(k, y, x)) continue;
-                double v = k->ink[y * k->w + x], far = v - plane(k, p, y, x);
-                double f[3] = {1, (double)x / k->w - 0.5, (double)y / k->h - 0.5};
-                if (fabs(far) > limit) continue;
-                squares += far * far;
-                n++;
-                for (int i = 0; i < 3; i++) {
-                    for (int j = 0; j < 3; j++) a[i][j] += f[i] * f[j];
-                    a[i][3] += f[i] * v;
-                }
-            }
-        if (round) {
-            k->noise = n > 0 ? sqrt(squares / n) : 0;
-            limit = 1.5 * k->noise + 2;
+/* The middle one of the frame's distances from v (v < 0: of its values), of numbers 0 ... 255. */
+static double frame_median(const work *k, double v) {
+    int count[256] = {0}, n = 0, below = 0;
+    for (int y = 0; y < k->h; y++)
+        for (int x = 0; x < k->w; x++) {
+            if (!in_frame(k, y, x)) continue;
+            double at = k->ink[y * k->w + x];
+            count[(int)(v < 0 ? at : fabs(at - v))]++;
+            n++;
         }
-        if (round < 3 && n > 3 && solve(a, q)) memcpy(p, q, sizeof q);
+    for (int i = 0; i < 256; i++)
+        if (2 * (below += count[i]) > n) return i;
+    return 255;
+}
+
+/* One fit to the pixels of the frame that lie within limit of the last one; *far: rms of their distances. */
+static void fit_plane(const work *k, double limit, double p[3], double *far) {
+    double a[3][4] = {{0}}, q[3], squares = 0, n = 0;
+    for (int y = 0; y < k->h; y++)
+        for (int x = 0; x < k->w; x++) {
+            if (!in_frame(k, y, x)) continue;
+            double v = k->ink[y * k->w + x], d = v - plane(k, p, y, x);
+            double f[3] = {1, (double)x / k->w - 0.5, (double)y / k->h - 0.5};
+            if (fabs(d) > limit) continue;
+            squares += d * d;
+            n++;
+            for (int i = 0; i < 3; i++) {
+                for (int j = 0; j < 3; j++) a[i][j] += f[i] * f[j];
+                a[i][3] += f[i] * v;
+            }
+        }
+    *far = n > 0 ? sqrt(squares / n) : 0;
+    if (n > 3 && solve(a, q)) memcpy(p, q, sizeof q);
+}
+
+/* From the median on, each fit without what lies far from the last one: ink or a table's edge at the border. */
+static void find_ground(work *k, double p[3]) {
+    p[0] = frame_median(k, -1);
+    p[1] = p[2] = 0;
+    double limit = 3 * frame_median(k, p[0]) + 12, far;
+    for (int round = 0; round < 4; round++) {
+        fit_plane(k, limit, p, &far);
+        if (round) { /* the first distances are from the median, not from a fit */
+            k->noise = far;
+            limit = 2.5 * far + 2;
+        }
     }
 }
 
@@ -89,7 +111,10 @@ static void take_off_ground(work *k) {
     }
 }
 
-/* Otsu's threshold (IEEE Transactions on Systems, Man and Cybernetics 9(1), 1979); *contrast: between the means. */
+/*
+ * Otsu's threshold (IEEE Transactions on Systems, Man and Cybernetics 9(1), 1979); *contrast: between the
+ * means.
+ */
 static double threshold(const work *k, double *contrast) {
     double count[256] = {0}, all = 0, n = (double)k->h * k->w, below = 0, sum = 0, best = -1, at = 0;
     for (int i = 0; i < k->h * k->w; i++) count[(int)(k->ink[i] + 0.5)]++;
@@ -130,8 +155,8 @@ static int fill(work *k, int start, int label, double t, int *border) {
 }
 
 /*
- * Keeps the strokes: not what is less than a twentieth of the largest part (specks), and not what comes in from the
- * border (the edge of the paper) when something inside is a tenth as large. Returns the pixels kept.
+ * Keeps the strokes: not what is less than a twentieth of the largest part (specks), and not what comes in
+ * from the border (the edge of the paper) when something inside is a tenth as large. Returns the pixels kept.
  */
 static int keep_strokes(work *k, double t) {
     int inside = 0, touching = 0, kept = 0, labels = 0, border, all = k->h * k->w;
@@ -240,8 +265,10 @@ static int fit(const tn_image *digit, tn_image *out, tn_err *e) {
     return 0;
 }
 
-/* Where the first row or column goes, so that the centre of mass comes nearest to that of pixel 14: MNIST's has a mean
- * of 13.99 and lies within half a pixel of it (measured over its test set). */
+/*
+ * Where the first row or column goes, so that the centre of mass comes nearest to the middle of pixel 14: in
+ * MNIST's test pictures its mean is 13.99, and it lies within half a pixel of that.
+ */
 static int place(double mass, double moment, int size) {
     int at = (int)floor(SIDE / 2.0 - moment / mass + 0.5);
     return at < 0 ? 0 : at > SIDE - size ? SIDE - size : at;

@@ -38,9 +38,9 @@
 #include <stb/stb_image_write.h>
 
 /*
- * The file's bytes for stb_image, which takes zeros for what lies beyond their end. A picture is whole when it
- * never asks for that. It fills a buffer of its own, whose address the first call gives, with as much as there
- * is; any other read wants all of it.
+ * The file's bytes for stb_image, which takes zeros for what lies beyond their end. A picture is whole when
+ * it never asks for that. It fills a buffer of its own, whose address the first call gives, with as much as
+ * there is; any other read wants all of it.
  */
 typedef struct {
     const unsigned char *p;

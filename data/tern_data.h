@@ -118,16 +118,17 @@ typedef struct tn_dataset_def {
     int (*recognise)(const char *dir);
     /*
      * Fills name, train and test (val stays empty) with tn_data_alloc, and data_hash; class_name (from the
-     * allocator of tern.h) and note if there are any. dir is NULL when only the kind was named. -1 with a message; what is filled by then is released by the caller.
+     * allocator of tern.h) and note if there are any. dir is NULL when only the kind was named. -1 with a
+     * message; what is filled by then is released by the caller.
      */
     int (*open)(const char *dir, const void *cfg, tn_dataset *out, tn_err *);
 } tn_dataset_def;
 TN_API const tn_dataset_def *const *tn_datasets(int *n); /* the built-in ones */
 
 /*
- * Opens what --data names: a directory whose kind is recognised by its files, "name:key=value,..." of a kind, or
- * "name:DIR" and "name:DIR,key=value,..." of one that takes a directory; then splits, takes the subset, adds the noise. Errors name the file or option and say what is wrong
- * with it; *out is then cleared.
+ * Opens what --data names: a directory whose kind is recognised by its files, "name:key=value,..." of a kind,
+ * or "name:DIR" and "name:DIR,key=value,..." of one that takes a directory; then splits, takes the subset,
+ * adds the noise. Errors name the file or option and say what is wrong with it; *out is then cleared.
  */
 TN_API int tn_dataset_open(const char *where, const tn_data_options *, tn_dataset *out, tn_err *);
 /* The same with a definition given: dir a directory or NULL, options "key=value,..." or NULL. */
@@ -151,9 +152,9 @@ TN_API long tn_steps_per_epoch(int n, int batch, int drop_last);
 TN_API tn_t *tn_batch_input(tn_tape *, const tn_data *, int n, const int *idx, int first);
 
 /*
- * Augmentation: each time a sample is used it is shifted, turned, scaled, bent or mirrored at random, by draws from
- * (seed, "augment", what is done, epoch, sample's number in d): the same in any batch and on any number of
- * threads. What comes in from outside is the nearest pixel of the edge; between pixels, bilinear.
+ * Augmentation: each time a sample is used it is shifted, turned, scaled, bent or mirrored at random, by
+ * draws from (seed, "augment", what is done, epoch, sample's number in d): the same in any batch and on any
+ * number of threads. What comes in from outside is the nearest pixel of the edge; between pixels, bilinear.
  */
 typedef struct tn_augment {
     long shift;     /* whole pixels, each way, uniform in -shift ... shift */
@@ -170,8 +171,8 @@ TN_API int tn_augment_any(const tn_augment *); /* 0: it changes nothing */
 /* -1 with a message when samples of d are no pictures. */
 TN_API int tn_augment_check(const tn_augment *, const tn_data *d, tn_err *);
 /* tn_batch_input after augmentation; NULL or one that changes nothing: the same bits as without. */
-TN_API tn_t *tn_batch_input_augmented(tn_tape *, const tn_data *, const tn_augment *, uint64_t seed, long epoch, int n,
-                                      const int *idx, int first);
+TN_API tn_t *tn_batch_input_augmented(tn_tape *, const tn_data *, const tn_augment *, uint64_t seed,
+                                      long epoch, int n, const int *idx, int first);
 /* Their labels into out[n]. */
 TN_API void tn_batch_labels(const tn_data *, int n, const int *idx, int first, int *out);
 /* Their targets (n, targets) as a tensor without gradient. */
@@ -192,8 +193,8 @@ TN_API int tn_data_picture(const tn_data *, int i, int columns, int unicode, cha
 /* ---- 6. Pictures -------------------------------------------------------------------------------------- */
 
 /*
- * Files are PNG, JPEG, BMP, GIF (the first frame) or PNM (P5, P6); at most 16,384 pixels a side, 64 Mi pixels and
- * 256 MiB. A photograph is turned the way up that its camera noted. Every message names the file.
+ * Files are PNG, JPEG, BMP, GIF (the first frame) or PNM (P5, P6); at most 16,384 pixels a side, 64 Mi pixels
+ * and 256 MiB. A photograph is turned the way up that its camera noted. Every message names the file.
  */
 typedef struct tn_image {
     int h, w, c;      /* rows, columns, 1 (grey) or 3 (red, green, blue) */
@@ -203,25 +204,30 @@ typedef struct tn_image {
 enum { TN_IMAGE_CONTRAST = 1 };
 TN_API int tn_image_new(tn_image *out, int h, int w, int c, tn_err *); /* black */
 TN_API void tn_image_free(tn_image *);                                 /* fine on a cleared one */
-/* c: the channels wanted, 1 or 3; how: 0 or TN_IMAGE_CONTRAST. A file that is damaged or ends too early: -1. */
-TN_API int tn_image_read(const char *path, int c, int how, tn_image *out, tn_err *);
-TN_API int tn_image_decode(const void *file, size_t bytes, const char *name, int c, int how, tn_image *out, tn_err *);
-TN_API int tn_image_resize(const tn_image *, int h, int w, tn_image *out, tn_err *); /* stretched to fit */
-TN_API int tn_image_write(const char *path, const tn_image *, tn_err *);             /* PNG, by tn_write_file */
 /*
- * A drawn, scanned or photographed digit (one channel) as MNIST has its own: light on black, contrast stretched,
- * specks removed, cropped to the ink, scaled into 20 x 20 pixels, its centre of mass in the middle of 28 x 28.
- * Dark or light ground and uneven light are told from the picture's border. name opens the message.
+ * c: the channels wanted, 1 or 3; how: 0 or TN_IMAGE_CONTRAST. A file that is damaged or ends too early: -1.
+ */
+TN_API int tn_image_read(const char *path, int c, int how, tn_image *out, tn_err *);
+TN_API int tn_image_decode(const void *file, size_t bytes, const char *name, int c, int how,
+                           tn_image *out, tn_err *);
+TN_API int tn_image_resize(const tn_image *, int h, int w, tn_image *out, tn_err *); /* stretched to fit */
+TN_API int tn_image_write(const char *path, const tn_image *, tn_err *); /* PNG, by tn_write_file */
+/*
+ * A drawn, scanned or photographed digit (one channel) as MNIST has its own: light on black, contrast
+ * stretched, specks removed, cropped to the ink, scaled into 20 x 20 pixels, its centre of mass in the middle
+ * of 28 x 28. Dark or light ground and uneven light are told from the picture's border. name opens the
+ * message.
  */
 enum { TN_DIGIT_SIDE = 28 };
-TN_API int tn_image_digit(const tn_image *, const char *name, unsigned char out[TN_DIGIT_SIDE * TN_DIGIT_SIDE],
-                          tn_err *);
+TN_API int tn_image_digit(const tn_image *, const char *name,
+                          unsigned char out[TN_DIGIT_SIDE * TN_DIGIT_SIDE], tn_err *);
 /*
- * Samples side by side, zoom pixels of the sheet a pixel: at most columns a row; with labels a row or more for each
- * class that has samples, in the order of the labels, at most `most` samples of each (else at most `most` in all), both
- * counted from number `first` of the class (of the data set).
+ * Samples side by side, zoom pixels of the sheet a pixel: at most columns a row; with labels a row or more
+ * for each class that has samples, in the order of the labels, at most `most` samples of each (else at most
+ * `most` in all), both counted from number `first` of the class (of the data set).
  */
-TN_API int tn_data_sheet(const tn_data *, int first, int most, int columns, int zoom, tn_image *out, tn_err *);
+TN_API int tn_data_sheet(const tn_data *, int first, int most, int columns, int zoom, tn_image *out,
+                         tn_err *);
 
 /* ---- 7. Hashes ---------------------------------------------------------------------------------------- */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Fuzzing the reader of pictures: any bytes are either refused with a message that names the file or give a picture,
- * the same one each time, that can be resized and prepared as a digit. With -DTN_LIBFUZZER and clang's
- * -fsanitize=fuzzer,address,undefined it is driven by libFuzzer; without, main() replays mutations of good files, the
- * same ones each time, and any files named as arguments.
+ * Fuzzing the reader of pictures: any bytes are either refused with a message that names the file or give a
+ * picture, the same one each time, that can be resized and prepared as a digit. With -DTN_LIBFUZZER and
+ * clang's -fsanitize=fuzzer,address,undefined it is driven by libFuzzer; without, main() replays mutations of
+ * good files, the same ones each time, and any files named as arguments.
  */
 #include "tern_data.h"
 #include <stdlib.h>
