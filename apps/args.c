@@ -223,6 +223,8 @@ static int parse_option(const command *c, void *dst, int left, char **argv, args
     if (!eq && r->type != ARG_FLAG_T) *used = 2;
     /* "--out --force" forgot the value; one that really starts so can be given as --out=--force */
     if (*used == 2 && strncmp(value, "--", 2) == 0) return args_usage_error(c, "--%s: needs a value", name);
+    /* --resume "$UNSET" must not start a new run */
+    if (!*value && r->type == ARG_TEXT_T) return args_usage_error(c, "--%s: is empty", name);
     tn_err e;
     if (args_set(r, dst, value, &e)) return args_usage_error(c, "%s", e.msg);
     rest->given |= (uint64_t)1 << (r - c->args);

@@ -87,6 +87,11 @@ void args_text(const arg *row, const void *src, char *out, size_t cap);
 const arg *args_find(const arg *, const char *name);
 int args_given(const command *, const args_rest *, const char *name);
 void args_help(const command *, FILE *);
+/*
+ * Writes text and a newline, wrapped to 80 columns: the first line goes on in column at, the others start in column
+ * indent. A word that is too long for any line, such as a spec, is broken after its commas.
+ */
+void args_wrapped(FILE *, const char *text, int at, int indent);
 /* "tern name: message" and a pointer to the help, to stderr; returns EXIT_USAGE. */
 int args_usage_error(const command *, const char *fmt, ...) TN_PRINTF(2, 3);
 /* "tern name: message" to stderr; returns EXIT_FAILED. */

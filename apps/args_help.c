@@ -3,20 +3,33 @@
 #include "args.h"
 #include <string.h>
 
-/* Writes text wrapped to 80 columns, the first line from column at, the others indented to column indent. */
-static void wrapped(FILE *f, const char *text, int at, int indent) {
+enum { WIDTH = 80 };
+
+/* How much of a word of n bytes goes on one line of at most room: all, or up to the last comma that fits, or all. */
+static int piece(const char *word, int n, int room) {
+    if (n <= room) return n;
+    int k = room;
+    while (k > 0 && word[k - 1] != ',') k--;
+    if (k) return k;
+    k = (int)strcspn(word, ",") + 1;
+    return k < n ? k : n;
+}
+
+void args_wrapped(FILE *f, const char *text, int at, int indent) {
+    int space = 0; /* between the last piece and the next */
     while (*text) {
-        size_t n = strcspn(text, " ");
-        if (at > indent && at + 1 + (int)n > 80) {
+        int n = piece(text, (int)strcspn(text, " "), WIDTH - indent);
+        if (at > indent && at + space + n > WIDTH) {
             fprintf(f, "\n%*s", indent, "");
             at = indent;
-        } else if (at > indent) {
+        } else if (space) {
             fputc(' ', f);
             at++;
         }
-        fprintf(f, "%.*s", (int)n, text);
-        at += (int)n;
+        fprintf(f, "%.*s", n, text);
+        at += n;
         text += n;
+        space = *text == ' ';
         text += strspn(text, " ");
     }
     fputc('\n', f);
@@ -50,7 +63,7 @@ static void show_default(const arg *r, char *out, size_t cap) {
 void args_help(const command *c, FILE *f) {
     enum { COLUMN = 28 };
     fprintf(f, "usage: tern %s %s\n\n", c->name, c->usage);
-    wrapped(f, c->summary, 0, 0);
+    args_wrapped(f, c->summary, 0, 0);
     if (c->args && c->args->name) fprintf(f, "\noptions [default]:\n");
     for (const arg *r = c->args; r && r->name; r++) {
         char left[96], def[80], text[512];
@@ -61,7 +74,7 @@ void args_help(const command *c, FILE *f) {
         int n = fprintf(f, "%-*s", COLUMN - 1, left);
         if (n >= COLUMN) fprintf(f, "\n%*s", COLUMN - 1, "");
         fputc(' ', f);
-        wrapped(f, text, COLUMN, COLUMN);
+        args_wrapped(f, text, COLUMN, COLUMN);
     }
     fprintf(f, "%-*s this text\n", COLUMN - 1, "  --help");
     if (c->detail) fprintf(f, "\n%s", c->detail);

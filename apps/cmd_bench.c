@@ -210,7 +210,7 @@ static void show(json_t *list, const bench_options *o, const char *model, int th
                             one > 0 ? r->images / one : 1.0, "allocations", (json_int_t)r->allocations));
         return;
     }
-    printf("%-22s %7ld %8d %12s %9.1f%% %9.1f %8.0f%%", model, o->batch, threads, rate, r->percent,
+    printf("%-19s %7ld %8d %12s %9.1f%% %9.1f %8.0f%%", model, o->batch, threads, rate, r->percent,
            r->limit / 1e9, 100 * r->spread);
     if (one > 0) printf("  %.2f times %s", r->images / one, "one thread");
     if (r->allocations) printf("  %ld allocations!", r->allocations);
@@ -239,7 +239,7 @@ static int run_command(const command *cmd, int argc, char **argv) {
     args_rest rest;
     tn_err e;
     int threads[8], code = args_parse(cmd, &o, argc, argv, &rest);
-    char line[512];
+    char line[CONFIG_SPEC + 128];
     if (code >= 0) return code;
     int n = parse_threads(o.threads, threads);
     if (!n)
@@ -251,9 +251,11 @@ static int run_command(const command *cmd, int argc, char **argv) {
     app_threads(0);
     host_line(line, sizeof line);
     if (!o.json) {
-        printf("%s\nwhole training steps with %s, float; median of %ld x %g s\n", line, o.optimizer, o.repeat,
-               o.seconds);
-        printf("%-22s %7s %8s %12s %10s %9s %9s\n", "model", "batch", "threads", "images/s", "of limit",
+        args_wrapped(stdout, line, 0, 2);
+        snprintf(line, sizeof line, "whole training steps with %s, float; median of %ld x %g s", o.optimizer,
+                 o.repeat, o.seconds);
+        args_wrapped(stdout, line, 0, 2);
+        printf("%-19s %7s %8s %12s %10s %9s %9s\n", "model", "batch", "threads", "images/s", "of limit",
                "GFLOP/s", "spread");
     }
     json_t *list = json_array();
@@ -271,12 +273,12 @@ static int run_command(const command *cmd, int argc, char **argv) {
     return signal_stop ? 128 + (int)signal_stop : code;
 }
 
-const command cmd_bench = {
-    "bench",
-    "Measure training steps a second and the share of the machine's limit.",
-    "[options]",
-    "GFLOP/s is the limit: fused multiply-adds on registers alone, on as many threads, measured in\n"
-    "turns with the steps. Operations are those of the textbook algorithm, 2 a multiply-add.\n",
-    rows,
-    0,
-    run_command};
+const command cmd_bench = {"bench",
+                           "Measure training steps a second and the share of the machine's limit.",
+                           "[options]",
+                           "GFLOP/s is the limit: fused multiply-adds on registers alone, on as many\n"
+                           "threads, measured in turns with the steps. Operations are those of the textbook\n"
+                           "algorithm, 2 a multiply-add.\n",
+                           rows,
+                           0,
+                           run_command};

@@ -203,13 +203,13 @@ static void describe_source(const plan *p, const plan_model *m, char *out, size_
     int same = m->p && !m->base.data[0] && strcmp(m->base.model, m->p->model) == 0
                && strcmp(training, usual_text) == 0;
     if (tuned[0])
-        n = (size_t)snprintf(
-            out, cap,
-            "lr and lambda of %s: the best on validation, after as many settings for each, in the pilot "
-            "\"tern compare --pilot --models %s\"; its table is %s%s%s%s.",
-            tuned, m->p->name, m->p->pilot,
-            same ? "" : ", which ran with the preset's settings, not with these", m->p->note ? "; " : "",
-            m->p->note ? m->p->note : "");
+        n = (size_t)snprintf(out, cap,
+                             "lr and lambda of %s: the best on validation, after about as many settings "
+                             "for each, in the pilot \"tern compare --pilot --models %s\"; its table is "
+                             "%s%s%s%s.",
+                             tuned, m->p->name, m->p->pilot,
+                             same ? "" : ", which ran with the preset's settings, not with these",
+                             m->p->note ? "; " : "", m->p->note ? m->p->note : "");
     if (other[0] && n < cap)
         snprintf(out + n, cap - n, "%slr and lambda of %s: as given or by default, without a pilot.",
                  n ? " " : "", other);
@@ -282,8 +282,11 @@ static void show_plan(const plan *p, const options *o) {
     for (int m = 0; m < p->models; m++) {
         char training[CONFIG_SPEC], source[CONFIG_SPEC];
         training_text(&p->model[m].base, training, sizeof training);
-        printf("%s: %s %s\n", p->model[m].name, p->model[m].base.model, training);
-        for (int i = 0; i < p->optimizers; i++) printf("  %-12s %s\n", p->label[i], p->model[m].optimizer[i]);
+        char head[3 * CONFIG_SPEC];
+        snprintf(head, sizeof head, "%s: %s %s", p->model[m].name, p->model[m].base.model, training);
+        args_wrapped(stdout, head, 0, 2);
+        for (int i = 0; i < p->optimizers; i++)
+            args_wrapped(stdout, p->model[m].optimizer[i], printf("  %-12s ", p->label[i]), 15);
         describe_source(p, &p->model[m], source, sizeof source);
         print_wrapped(stdout, source, 2);
         seconds += p->model[m].cost * p->optimizers * p->seeds;

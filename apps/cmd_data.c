@@ -164,6 +164,14 @@ static int write_sheet(const data_options *o, const args_rest *rest, const comma
     return bad;
 }
 
+/* --split and --first name samples; -1: there are none such. */
+static int check_range(const data_options *o, const char *name, const tn_data *d, tn_err *e) {
+    if (!o->samples || o->first < d->n) return 0;
+    if (!d->n) return tn_fail(e, "--split: the %s part has no samples", name);
+    return tn_fail(e, "--first: %ld is not in 0 ... %d, the samples of the %s part", o->first, d->n - 1,
+                   name);
+}
+
 /* Samples in the terminal, or the sheet. */
 static int show(const data_options *o, const args_rest *rest, const command *cmd, const tn_data *d,
                 tn_err *e) {
@@ -192,6 +200,10 @@ static int run_command(const command *cmd, int argc, char **argv) {
     if (rest.n) snprintf(o.config.data, sizeof o.config.data, "%s", rest.plain[0]);
     if (run_open_data(&o.config, &set, &e)) return app_data_failed(cmd, o.config.data, &e);
     part parts[] = {{"train", &set.train, 0, 0}, {"val", &set.val, 0, 0}, {"test", &set.test, 0, 0}};
+    if (check_range(&o, parts[o.split].name, parts[o.split].d, &e)) {
+        tn_dataset_free(&set);
+        return args_usage_error(cmd, "%s", e.msg);
+    }
     for (int i = 0; i < 3; i++) measure(&parts[i]);
     unsigned char *mask = malloc(set.train.len);
     int lit = mask ? tn_never_lit(&set.train, mask) : 0;

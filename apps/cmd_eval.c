@@ -28,7 +28,7 @@ static const arg rows[] = {
     ARG_TEXT(eval_options, config.model, "model", "SPEC", "", "model of a file that tern did not write"),
     ARG_INT(eval_options, config.val_size, "val-size", 5000, 0, INT_MAX,
             "training images kept for validation (of the run)"),
-    ARG_INT(eval_options, threads, "threads", 0, 0, 1024, "threads; 0: one a core"),
+    ARG_INT(eval_options, threads, "threads", 0, 0, 64, "threads, 64 at most; 0: one a core"),
     ARG_FLAG(eval_options, json, "json", "as JSON"),
     ARG_END};
 

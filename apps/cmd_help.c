@@ -7,12 +7,12 @@ static void overview(FILE *f) {
     fprintf(f, "tern %s: train small neural networks and compare optimizers\n\n", tn_version());
     fprintf(f, "usage: tern COMMAND [options]\n\n");
     for (const command *const *c = app_commands; *c; c++)
-        fprintf(f, "  %-10s %s\n", (*c)->name, (*c)->summary);
-    fprintf(f, "\ntern COMMAND --help shows a command's options; tern list shows models, optimizers,\n"
-               "schedules and data sets with theirs. Exit codes: 0 done, 1 failed, 2 wrong usage,\n"
-               "130 and 143 ended by SIGINT and SIGTERM.\n\n"
-               "environment: TERN_DATA (directory of the default data set), TERN_SIMD (vector level:\n"
-               "plain, avx2, avx512, neon), OMP_NUM_THREADS, NO_COLOR\n");
+        args_wrapped(f, (*c)->summary, fprintf(f, "  %-10s ", (*c)->name), 13);
+    fprintf(f, "\ntern COMMAND --help shows a command's options; tern list shows models,\n"
+               "optimizers, schedules and data sets with theirs. Exit codes: 0 done, 1 failed,\n"
+               "2 wrong usage, 130 and 143 ended by SIGINT and SIGTERM.\n\n"
+               "environment: TERN_DATA (directory of the default data set), TERN_SIMD (vector\n"
+               "level: plain, avx2, avx512, neon), OMP_NUM_THREADS (up to 64), NO_COLOR\n");
 }
 
 static int run_command(const command *cmd, int argc, char **argv) {

@@ -68,12 +68,17 @@ static json_t *tensor_json(const st_tensor *t, const numbers *s) {
 }
 
 static void tensor_line(const st_tensor *t, const numbers *s) {
-    char shape[160], warn[48] = "";
+    enum { NAME = 22 };
+    char shape[160];
     shape_text(t->nd, t->dim, shape, sizeof shape);
-    if (s->nonfinite) snprintf(warn, sizeof warn, "  %llu NaN or infinite", (unsigned long long)s->nonfinite);
-    printf("%-32s %-5s %-20s", t->name, t->dtype, shape);
-    if (tn_st_floats(t)) printf(" norm %-12.6g min %-12.6g max %.6g%s", s->norm, s->min, s->max, warn);
+    if (strlen(t->name) > NAME) /* on a line of its own, so that the columns stay */
+        printf("%s\n%*s", t->name, NAME, "");
+    else
+        printf("%-*s", NAME, t->name);
+    printf(" %-5s %-18s", t->dtype, shape);
+    if (tn_st_floats(t)) printf(" %10.4g %10.4g %10.4g", s->norm, s->min, s->max);
     putchar('\n');
+    if (s->nonfinite) printf("%*s %llu NaN or infinite\n", NAME, "", (unsigned long long)s->nonfinite);
 }
 
 static int inspect_file(const command *cmd, const char *where, int json) {
@@ -86,6 +91,8 @@ static int inspect_file(const command *cmd, const char *where, int json) {
     snprintf(path, sizeof path, "%s%s", where, dir ? "/last.safetensors" : "");
     int bad = tn_st_open(&f, path, &e);
     json_t *list = json_array();
+    if (!bad && !json)
+        printf("%-22s %-5s %-18s %10s %10s %10s\n", "tensor", "type", "shape", "norm", "least", "largest");
     for (int i = 0; i < f.n && !bad; i++) {
         numbers s;
         bad = measure(&f, &f.t[i], &s, &e);
@@ -104,8 +111,11 @@ static int inspect_file(const command *cmd, const char *where, int json) {
         json_t *v;
         count_text(count, total);
         printf("%d tensors, %s numbers\n", f.n, total);
-        if (f.meta)
-            json_object_foreach((json_t *)f.meta, key, v) printf("  %s: %.200s\n", key, json_string_value(v));
+        if (f.meta) json_object_foreach((json_t *)f.meta, key, v) {
+                char line[512];
+                snprintf(line, sizeof line, "%s: %.200s", key, json_string_value(v));
+                args_wrapped(stdout, line, printf("  "), 4);
+            }
     }
     json_decref(list);
     tn_st_close(&f);
@@ -164,9 +174,12 @@ static void model_rows(const tn_model *m, tn_tape *t, tn_t *y, int json) {
         putchar('\n');
         json_decref(j);
     } else {
-        printf("%s: %s parameters; %s operations forward", spec, count, ops);
-        count_text(tn_tape_flops(t, 1), ops);
-        printf(", %s with gradients, for a batch of %d\n", ops, y->dim[0]);
+        char line[CONFIG_SPEC + 256], all[32];
+        count_text(tn_tape_flops(t, 1), all);
+        snprintf(line, sizeof line,
+                 "%s: %s parameters; %s operations forward, %s with gradients, for a batch of %d", spec,
+                 count, ops, all, y->dim[0]);
+        args_wrapped(stdout, line, 0, 2);
         for (int i = 0; i < tn_params_count(m->params); i++) {
             const tn_param *p = tn_params_at(m->params, i);
             uint64_t dim[TN_MAX_DIM];

@@ -86,8 +86,12 @@ static void show_kind(const kind *k) {
     thing t;
     printf("%s\n", k->name);
     for (int i = 0; k->at(i, &t); i++) {
-        printf("  %-12s %s\n", t.name, t.summary);
-        if (t.source) printf("  %-12s (%s)\n", "", t.source);
+        args_wrapped(stdout, t.summary, printf("  %-12s ", t.name), 15);
+        if (t.source) {
+            char source[512];
+            snprintf(source, sizeof source, "(%s)", t.source);
+            args_wrapped(stdout, source, printf("  %-12s ", ""), 15);
+        }
         if (t.opts) tn_opts_help(t.opts, stdout, "      ");
     }
 }

@@ -27,7 +27,7 @@ static const arg rows[] = {
     ARG_FLAG(predict_options, raw, "raw", "take the pixels as they are; the size must be the model's"),
     ARG_INT(predict_options, top, "top", 10, 1, INT_MAX,
             "classes to show of each picture, the most probable first"),
-    ARG_INT(predict_options, threads, "threads", 0, 0, 1024, "threads; 0: as many as OpenMP takes"),
+    ARG_INT(predict_options, threads, "threads", 0, 0, 64, "threads, 64 at most; 0: one a core"),
     ARG_FLAG(predict_options, quiet, "quiet", "one line a picture: file, class, probability"),
     ARG_FLAG(predict_options, json, "json", "as JSON, with the probabilities of all classes"),
     ARG_END};
@@ -263,11 +263,11 @@ const command cmd_predict = {
     "predict",
     "Classify pictures with a trained model.",
     "--checkpoint RUN|FILE [options] IMAGE...",
-    "PNG, JPEG, BMP, GIF or PNM. A drawn, scanned or photographed digit is made like those of MNIST: ground\n"
-    "and ink are told apart, specks removed, the ink cropped, scaled into 20x20 pixels and centred by mass "
-    "in\n"
-    "28x28. What the model sees is shown. A picture that cannot be read is named, the others are done all\n"
-    "the same; the exit code is then 1.\n\n"
+    "PNG, JPEG, BMP, GIF or PNM. A drawn, scanned or photographed digit is made like\n"
+    "those of MNIST: ground and ink are told apart, specks removed, the ink cropped,\n"
+    "scaled into 20x20 pixels and centred by mass in 28x28. What the model sees is\n"
+    "shown. A picture that cannot be read is named, the others are done all the\n"
+    "same; the exit code is then 1.\n\n"
     "  tern predict --checkpoint runs/mine seven.jpg\n"
     "  tern predict --checkpoint runs/mine --quiet *.png\n",
     rows,

@@ -30,8 +30,9 @@ typedef struct {
     double margin;                     /* equivalence, as a fraction of 1 */
     double seconds;                    /* a run takes about, for the order and the time left */
     const char *pilot;                 /* the pilot's table, from the root of the sources */
-    const char *note;                  /* on the pilot, in a sentence; may be NULL */
-    grid_axis lr, l2, w;               /* learning rate; lambda of adaml2; of adamw */
+    const char *pilot_seeds; /* option of the command that made it, " --seeds 2", or "" for the usual four */
+    const char *note;        /* on the pilot, in a sentence; may be NULL */
+    grid_axis lr, l2, w;     /* learning rate; lambda of adaml2; of adamw */
 } preset;
 
 extern const preset presets[];                                  /* ends with a row without a name */
@@ -169,8 +170,7 @@ typedef struct {
     double seconds; /* of the whole command; NAN: unknown */
     int trained, kept, side_by_side;
     char data[64], data_hash[65];
-    long train_n, val_n, test_n; /* of the last data set; 0: unknown */
-    double noise;                /* label noise of the training part; NAN: unknown */
+    long test_n; /* test images of the last data set; 0: unknown */
 } comparison;
 
 comparison *comparison_new(int results);

@@ -218,6 +218,8 @@ static comparison *read_json(const char *path, const char *data, size_t n, tn_er
     }
     bad = bad || add_names(c, e);
     if (!bad) models_from_json(c, json_object_get(j, "models"));
+    json_int_t test_n = json_integer_value(json_object_get(j, "test_n"));
+    if (!bad && test_n > 0 && test_n <= INT_MAX) c->test_n = (long)test_n;
     json_decref(j);
     if (!bad) return c;
     comparison_free(c);

@@ -98,6 +98,7 @@ json_t *comparison_json(const comparison *c) {
     put(j, "family", json_integer(c->pairs));
     if (c->data[0]) put_text(j, "data", c->data);
     if (c->data_hash[0]) put_text(j, "data_hash", c->data_hash);
+    if (c->test_n) put(j, "test_n", json_integer(c->test_n));
     for (int i = 0; i < c->models; i++) json_array_append_new(models, model_json(&c->model[i]));
     for (int i = 0; i < c->results; i++) json_array_append_new(runs, run_json(&c->result[i]));
     for (int i = 0; i < c->pairs; i++) json_array_append_new(pairs, pair_json(c, &c->pair[i]));

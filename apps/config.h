@@ -80,7 +80,7 @@ run_config run_config_default(void);
 tn_data_options run_config_data(const run_config *);
 int run_config_same_data(const run_config *, const run_config *);
 /*
- * Opens c->data. "" is MNIST as shipped: ./data/mnist, $TERN_DATA, the source folder or where tern is
+ * Opens c->data. "" is MNIST as shipped: $TERN_DATA, ./data/mnist, the source folder or where tern is
  * installed.
  */
 int run_open_data(const run_config *, tn_dataset *, tn_err *);

@@ -2,6 +2,7 @@
 /* What a weight decay means in numbers. */
 #include "decay.h"
 #include <math.h>
+#include <string.h>
 
 /* Product of 1 - shrink over all steps; long runs are sampled. */
 static double total_shrink(const run *r, const tn_optim_def *def, const void *hp) {
@@ -15,18 +16,39 @@ static double total_shrink(const run *r, const tn_optim_def *def, const void *hp
     return exp(log_sum * (double)stride);
 }
 
+/* Asked with lr 1: at lr 0 nothing shrinks, whatever the kind. */
+static int goes_through_gradient(const run *r, const tn_optim_def *def, const void *hp) {
+    enum { BYTES = 1024 };
+    _Alignas(max_align_t) char copy[BYTES];
+    if (!def->shrink) return 1;
+    TN_CHECK(NULL, def->hp_size <= BYTES, "%s: options of %zu bytes", def->name, def->hp_size);
+    memcpy(copy, hp, def->hp_size);
+    for (const tn_opt *o = def->hp; o->name; o++)
+        if (strcmp(o->name, "lr") == 0) *(double *)(copy + o->offset) = 1;
+    tn_tick tick = run_tick(r, 0);
+    tick.lr_mul = tick.wd_mul = 1;
+    return def->shrink(copy, &tick) == 0;
+}
+
+double decay_lambda(const run *r, const tn_param *p, int *penalty) {
+    const tn_optim_def *def = tn_optim_definition(r->optim);
+    const void *hp = tn_optim_options(r->optim, p);
+    *penalty = 0;
+    if (p->flags & (TN_NO_DECAY | TN_BUFFER | TN_FROZEN)) return 0;
+    double lambda = option_real(def, hp, "weight_decay", 0);
+    if (lambda != 0) *penalty = goes_through_gradient(r, def, hp);
+    return lambda;
+}
+
 decay_facts decay_of(const run *r, const tn_param *p) {
     const tn_optim_def *def = tn_optim_definition(r->optim);
     const void *hp = tn_optim_options(r->optim, p);
     decay_facts f = {.total = 1};
-    if (p->flags & (TN_NO_DECAY | TN_BUFFER | TN_FROZEN)) return f;
-    f.lambda = option_real(def, hp, "weight_decay", 0);
-    if (f.lambda == 0) return f;
+    f.lambda = decay_lambda(r, p, &f.penalty);
+    if (f.lambda == 0 || f.penalty) return f;
     tn_tick tick = run_tick(r, 0);
     tick.lr_mul = 1;
-    f.shrink = def->shrink ? def->shrink(hp, &tick) : 0;
-    f.penalty = f.shrink == 0;
-    if (f.penalty) return f;
+    f.shrink = def->shrink(hp, &tick);
     f.timescale = 1 / (f.shrink * (double)r->per_epoch);
     f.total = total_shrink(r, def, hp);
     f.lambda_norm =

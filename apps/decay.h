@@ -13,6 +13,11 @@ typedef struct {
     double total;  /* what is left of it at the end of the run, with the schedule */
     double lambda_norm; /* shrink / sqrt(b / (B T)): comparable between batch sizes and lengths of runs */
 } decay_facts;
+/*
+ * weight_decay of the parameter's group, 0 if it does not decay. *penalty: the kind, as above. It is the
+ * optimizer's, the same at any learning rate, 0 included.
+ */
+double decay_lambda(const run *, const tn_param *, int *penalty);
 decay_facts decay_of(const run *, const tn_param *);
 /* The i-th thing to warn about, from 0; returns 0 when there is none left. */
 int decay_warning(const run *, int i, char *out, size_t cap);

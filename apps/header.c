@@ -1,10 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /* The head of a run: what is trained on what, each tensor and its decay, and what the decay comes to. */
+#include "args.h"
 #include "decay.h"
 #include "header.h"
 #include "host.h"
 #include "terminal.h"
+#include <stdarg.h>
 #include <string.h>
+
+enum { INDENT = 11, WIDTH = 80 };
+
+static void entry(FILE *f, const char *name, const char *fmt, ...) TN_PRINTF(3, 4);
+
+/* "name       text", wrapped. */
+static void entry(FILE *f, const char *name, const char *fmt, ...) {
+    char text[3 * CONFIG_SPEC];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    args_wrapped(f, text, fprintf(f, "%-*s", INDENT, name), INDENT);
+}
 
 static void data_line(FILE *f, const tn_dataset *s) {
     char n[3][32], shape[64] = "";
@@ -13,69 +29,86 @@ static void data_line(FILE *f, const tn_dataset *s) {
     count_text(s->test.n, n[2]);
     for (int i = 0; i < s->train.nd; i++)
         snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%d", i ? "x" : "", s->train.dim[i]);
-    fprintf(f, "data       %s: %s for training, %s for validation, %s for the test; %s, ", s->name, n[0],
-            n[1], n[2], shape);
-    if (s->train.classes)
-        fprintf(f, "%d classes\n", s->train.classes);
-    else
-        fprintf(f, "%d target%s\n", s->train.targets, s->train.targets == 1 ? "" : "s");
+    int outputs = s->train.classes ? s->train.classes : s->train.targets;
+    entry(f, "data", "%s: %s for training, %s for validation, %s for the test; %s, %d %s%s", s->name, n[0],
+          n[1], n[2], shape, outputs, s->train.classes ? "classes" : "target",
+          s->train.classes || outputs == 1 ? "" : "s");
 }
 
-static void tensor_line(FILE *f, const run *r, const tn_param *p) {
-    char shape[64] = "(";
-    decay_facts d = decay_of(r, p);
+static void shape_text(const tn_param *p, char out[64]) {
+    strcpy(out, "(");
     for (int i = 0; i < p->nd; i++)
-        snprintf(shape + strlen(shape), sizeof shape - strlen(shape), "%s%d", i ? ", " : "", p->dim[i]);
-    strcat(shape, ")");
-    fprintf(f, "           %-20s %-18s ", p->name, shape);
+        snprintf(out + strlen(out), 64 - strlen(out), "%s%d", i ? ", " : "", p->dim[i]);
+    snprintf(out + strlen(out), 64 - strlen(out), ")");
+}
+
+static void decay_text(const run *r, const tn_param *p, char out[80]) {
+    decay_facts d = decay_of(r, p);
     if (p->flags & TN_FROZEN)
-        fputs("frozen\n", f);
+        snprintf(out, 80, "frozen");
     else if (p->flags & TN_NO_DECAY)
-        fputs("not decayed\n", f);
+        snprintf(out, 80, "not decayed");
     else if (d.lambda == 0)
-        fputs("no decay set\n", f);
+        snprintf(out, 80, "no decay set");
     else if (d.penalty)
-        fprintf(f, "penalty %g/2 |w|^2 through the gradient\n", d.lambda);
+        snprintf(out, 80, "penalty %g/2 |w|^2 through the gradient", d.lambda);
     else
-        fprintf(f, "decayed: times 1 - %.4g a step\n", d.shrink);
+        snprintf(out, 80, "decayed: times 1 - %.4g a step", d.shrink);
+}
+
+/* Name, shape and decay of each tensor in columns; a decay that finds no room goes on the next line. */
+static void tensor_lines(FILE *f, const run *r) {
+    char shape[64], decay[80];
+    int n = tn_params_count(r->model->params), name_width = 0, shape_width = 0;
+    for (int i = 0; i < n; i++) {
+        const tn_param *p = tn_params_at(r->model->params, i);
+        shape_text(p, shape);
+        if ((int)strlen(p->name) > name_width) name_width = (int)strlen(p->name);
+        if ((int)strlen(shape) > shape_width) shape_width = (int)strlen(shape);
+    }
+    for (int i = 0; i < n; i++) {
+        const tn_param *p = tn_params_at(r->model->params, i);
+        shape_text(p, shape);
+        decay_text(r, p, decay);
+        int at = fprintf(f, "%*s%-*s  %-*s  ", INDENT, "", name_width, p->name, shape_width, shape);
+        if (at + (int)strlen(decay) > WIDTH) fprintf(f, "\n%*s", INDENT + 4, "");
+        fprintf(f, "%s\n", decay);
+    }
 }
 
 /* Once for all tensors with the same decay. */
 static void decay_lines(FILE *f, const run *r) {
-    double seen = -1;
+    double seen = 0; /* a tensor that shrinks by 0 a step is said to do so above */
     for (int i = 0; i < tn_params_count(r->model->params); i++) {
         const tn_param *p = tn_params_at(r->model->params, i);
         decay_facts d = decay_of(r, p);
         if (d.lambda == 0 || d.penalty || d.shrink == seen) continue;
         seen = d.shrink;
-        fprintf(f,
-                "decay      of %s: to 1/e in %.3g epochs without gradient, to %.3g over the run; lambda_norm "
-                "%.4g\n",
-                p->name, d.timescale, d.total, d.lambda_norm);
+        entry(f, "decay",
+              "of %s: to 1/e in %.3g epochs without gradient, to %.3g over the run; lambda_norm %.4g",
+              p->name, d.timescale, d.total, d.lambda_norm);
     }
 }
 
 void header_print(FILE *f, const run *r) {
-    char line[512], parameters[32], steps[32];
+    char host[512], line[600], parameters[32], steps[32];
     const run_config *c = &r->config;
-    host_line(line, sizeof line);
+    host_line(host, sizeof host);
     count_text((double)r->sum.parameters, parameters);
     count_text((double)r->total, steps);
-    fprintf(f, "%s, %d thread%s\n", line, tn_threads(), tn_threads() == 1 ? "" : "s");
-    fprintf(f, "run        %s%s%s, seed %ld\n", r->sum.id, r->how.dir ? " in " : "",
-            r->how.dir ? r->how.dir : "", c->seed);
+    snprintf(line, sizeof line, "%s, %d thread%s", host, tn_threads(), tn_threads() == 1 ? "" : "s");
+    args_wrapped(f, line, 0, 2);
+    entry(f, "run", "%s%s%s, seed %ld", r->sum.id, r->how.dir ? " in " : "", r->how.dir ? r->how.dir : "",
+          c->seed);
     data_line(f, r->set);
-    fprintf(f, "model      %s, %s parameters\n", c->model, parameters);
-    for (int i = 0; i < tn_params_count(r->model->params); i++)
-        tensor_line(f, r, tn_params_at(r->model->params, i));
-    fprintf(f, "optimizer  %s\n", c->optimizer);
-    for (int i = 0; i < CONFIG_GROUPS && c->group[i][0]; i++)
-        fprintf(f, "           group %s\n", c->group[i]);
+    entry(f, "model", "%s, %s parameters", c->model, parameters);
+    tensor_lines(f, r);
+    entry(f, "optimizer", "%s", c->optimizer);
+    for (int i = 0; i < CONFIG_GROUPS && c->group[i][0]; i++) entry(f, "", "group %s", c->group[i]);
     decay_lines(f, r);
-    fprintf(f, "schedule   %s; %ld epochs of %ld steps of %ld images, %s steps in all\n", c->schedule,
-            c->epochs, r->per_epoch, c->batch, steps);
-    if (c->augment[0]) fprintf(f, "augment    %s\n", c->augment);
+    entry(f, "schedule", "%s; %ld epochs of %ld steps of %ld images, %s steps in all", c->schedule, c->epochs,
+          r->per_epoch, c->batch, steps);
+    if (c->augment[0]) entry(f, "augment", "%s", c->augment);
     if (r->resumed)
-        fprintf(f, "resumed    at step %ld: weights, optimizer state and place in the order restored\n",
-                r->step);
+        entry(f, "resumed", "at step %ld: weights, optimizer state and place in the order restored", r->step);
 }

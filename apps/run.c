@@ -54,21 +54,13 @@ double option_real(const tn_optim_def *def, const void *hp, const char *name, do
     return missing;
 }
 
-/*
- * A weight_decay that does not shrink the weights by itself goes through the gradient: it is an L2 penalty.
- */
 double run_penalty(const run *r) {
-    const tn_optim_def *def = tn_optim_definition(r->optim);
-    tn_tick tick = run_tick(r, 0);
     double penalty = 0;
     for (int i = 0; i < tn_params_count(r->model->params); i++) {
         const tn_param *p = tn_params_at(r->model->params, i);
-        const void *hp = tn_optim_options(r->optim, p);
-        double lambda = option_real(def, hp, "weight_decay", 0);
-        if (p->flags & (TN_NO_DECAY | TN_BUFFER) || lambda == 0
-            || (def->shrink && def->shrink(hp, &tick) > 0))
-            continue;
-        penalty += lambda / 2 * sum_of_squares(p->w, p->len);
+        int l2;
+        double lambda = decay_lambda(r, p, &l2);
+        if (l2) penalty += lambda / 2 * sum_of_squares(p->w, p->len);
     }
     return penalty;
 }
@@ -82,12 +74,16 @@ static double weight_norm(const run *r) {
     return sqrt(s);
 }
 
-/* Norm of the first matrix's columns that belong to inputs which are zero in every sample. */
+/*
+ * Norm of the first matrix's columns that belong to inputs which are zero in every sample. NAN where the
+ * model sees another number there: --normalize meanstd moves the zero, augmentation lights these pixels.
+ */
 static double never_lit_norm(const run *r) {
     const tn_param *p = tn_params_at(r->model->params, 0);
     size_t len = r->set->train.len;
     double s = 0;
-    if (!r->sum.never_lit || !p || p->nd != 2 || (size_t)p->dim[1] != len) return NAN;
+    if (!r->sum.never_lit || r->set->train.shift != 0 || tn_augment_any(&r->augment)) return NAN;
+    if (!p || p->nd != 2 || (size_t)p->dim[1] != len) return NAN;
     for (size_t i = 0; i < p->len; i++)
         if (r->never_lit[i % len]) s += (double)p->w[i] * (double)p->w[i];
     return sqrt(s);

@@ -40,9 +40,10 @@ static struct {
 } pool = {
     .owner = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
-/* 0: not set, all cores. Only tn_set_threads writes it. */
+/* 0: not set, default_threads(). Only tn_set_threads writes it. */
 static _Atomic int wanted;
 
+/* OMP_NUM_THREADS, or one a core; MAX_THREADS if that is more, since neither was written for this library. */
 static int default_threads(void) {
     static _Atomic int cached;
     int n = atomic_load_explicit(&cached, memory_order_relaxed);

@@ -80,7 +80,8 @@ TN_API int tn_fail(tn_err *e, const char *fmt, ...) TN_PRINTF(2, 3); /* formats 
 /*
  * splitmix64. A generator is made for one purpose from (seed, stream, name, i, j) and has no other state, so
  * a draw never depends on how many draws something else made. Streams in use: "init" (name: the parameter),
- * "shuffle" (i: epoch), "dropout" (name: the layer, i: step, j: row), "subset", "noise", "split".
+ * "shuffle" (i: epoch), "dropout" (name: the layer, i: step, j: row), "augment" (name: what is done, i: epoch, j: sample),
+ * "subset", "noise", "split", "images" (name: the class).
  */
 typedef struct { uint64_t s; } tn_rng;
 TN_API tn_rng   tn_rng_make(uint64_t seed, const char *stream, const char *name, uint64_t i, uint64_t j);
@@ -99,8 +100,8 @@ TN_API void     tn_permutation(tn_rng *, int n, int *p);  /* Fisher-Yates of 0 .
 TN_API void tn_parallel(int nchunk, void (*fn)(void *arg, int chunk), void *arg);
 /*
  * Threads that tn_parallel uses in this process, the caller being one: n, or 0 for as many as OMP_NUM_THREADS says, or
- * else one a core (the start). When two threads of the host call at once, one of them works alone. A child made by fork()
- * starts a pool of its own.
+ * else one a core (the start). 64 at most: whatever says more, here, there or by the cores, is taken as 64. When two
+ * threads of the host call at once, one of them works alone. A child made by fork() starts a pool of its own.
  */
 TN_API void tn_set_threads(int n);
 TN_API int  tn_threads(void);

@@ -107,6 +107,9 @@ expect 1 "does not fit" eval --checkpoint whole --data synthetic:n=600
 expect 0 "fc3.weight" inspect whole
 expect 0 "linear" inspect --model mlp:hidden=8
 expect 0 "samples" data --data synthetic:n=100,test=20 --val-size 10
+expect 0 "sample 89," data --data synthetic:n=100,test=20 --val-size 10 --first 89
+expect 2 "0 ... 89" data --data synthetic:n=100,test=20 --val-size 10 --first 90
+expect 2 "has no samples" data --data synthetic:n=100,test=20 --val-size 0 --split val
 expect 0 '"allocations": 0' bench --model mlp:hidden=8 --threads 1/2 --repeat 2 --seconds 0.01 --json
 grep -q '"allocations": [1-9]' out.txt && fail "a warm training step allocates"
 
@@ -202,6 +205,8 @@ if [ -w /dev/full ]; then
     expect 1 "/dev/full" eval --checkpoint whole --split test --logits /dev/full
     "$tern" eval --checkpoint whole >/dev/full 2>err.txt && fail "stdout on a full disk: exit code 0"
     grep -q stdout err.txt || fail "stdout on a full disk: $(cat err.txt)"
+    "$tern" $train --epochs 1 --out fullout --json >/dev/full 2>err.txt && fail "a result on a full disk: exit code 0"
+    [ "$(grep -c stdout err.txt)" -eq 1 ] && [ "$(wc -l <err.txt)" -eq 1 ] || fail "a result on a full disk: $(cat err.txt)"
     "$tern" help >/dev/full 2>/dev/null && fail "help on a full disk: exit code 0"
 fi
 if [ "$(id -u)" != 0 ]; then
@@ -229,6 +234,43 @@ grep '"step"' plain6/log.jsonl | grep -o '"loss":[^,]*' >losses6
 [ "$(wc -l <losses)" -eq 17 ] || fail "not one loss a step"
 same losses losses6 "--shuffle off --init FILE with another seed"
 "$tern" eval --checkpoint start --split train --json >out.txt || fail "eval of a run of no steps"
+
+# ---- what is said about the decay, and about pixels that are never lit ----
+for frozen in "adamw:weight_decay=0.1 --group *:lr=0" adamw:weight_decay=0.1,lr=0 \
+    sgd:weight_decay=0.1,lr=0,decay=decoupled; do
+    set -f
+    "$tern" train $small --model mlp:hidden=16 --epochs 1 --optimizer $frozen --out frozen --force >out.txt 2>err.txt ||
+        fail "$frozen: $(cat err.txt)"
+    set +f
+    grep -q "decayed: times 1 - 0 a step" err.txt || fail "$frozen: no decay in the head"
+    ! grep -q "penalty\|to 1/e" out.txt err.txt || fail "$frozen: $(grep "penalty\|to 1/e" out.txt err.txt)"
+done
+for coupled in adaml2 adaml2:lr=0 sgd:weight_decay=0.1,lr=0; do
+    "$tern" train $small --model mlp:hidden=16 --epochs 1 --optimizer $coupled --out coupled --force >out.txt 2>err.txt
+    grep -q "through the gradient" err.txt || fail "$coupled: no penalty in the head"
+    grep -q ", penalty [0-9]" out.txt || fail "$coupled: no penalty in the result"
+done
+# Written by hand: 200 pictures of 4x4 whose first pixel is dark.
+pixels() {
+    printf '\000\000\010\003\000\000\000\310\000\000\000\004\000\000\000\004'
+    awk 'BEGIN { for (i = 0; i < 200; i++) { printf "."; for (j = 1; j < 16; j++) printf "%c", 65 + (i * 7 + j * j) % 50 } }' |
+        tr . '\000'
+}
+labels() {
+    printf '\000\000\010\001\000\000\000\310'
+    awk 'BEGIN { for (i = 0; i < 200; i++) printf "%c", 65 + i % 10 }' | tr 'A-J' '\000-\011'
+}
+mkdir dark
+for part in train t10k; do
+    pixels >dark/$part-images-idx3-ubyte
+    labels >dark/$part-labels-idx1-ubyte
+done
+dark="train --data dark --val-size 0 --epochs 1 --batch 20 --model mlp:hidden=8 --optimizer adam --quiet --force --out darkrun"
+expect 0 "on the 1 inputs never lit" $dark
+for option in "--normalize meanstd" "--augment shift=1"; do
+    expect 0 "finished" $dark $option
+    ! grep -q "never lit" out.txt || fail "$option: a pixel that the model sees lit counts as never lit"
+done
 
 # ---- accumulation, divergence ----
 expect 0 "finished" $train --epochs 1 --accumulate 4 --out parts4 --threads 2

@@ -87,6 +87,11 @@ grep -q "0 runs to train, 24 finished" err.txt || fail "a second call trains aga
 find one -name summary.json -exec ls -l --time-style=full-iso {} + >after.txt 2>/dev/null
 cmp -s before.txt after.txt || fail "a second call touched finished runs"
 equal one.json one/results.json "a second call"
+grep -q "the 200 test images" out.txt || fail "the number of test images is not said"
+grep -v "^Time:\|^$" out.txt >direct.txt
+expect 0 "At these settings" --from one/results.json
+grep -v "^Time:\|^$" out.txt >from.txt
+cmp -s direct.txt from.txt || fail "--from results.json: another report: $(diff direct.txt from.txt | head -n 5)"
 rm -r one/mlp/adamw-3
 expect 0 "1 runs to train, 23 finished" $small --seeds 8 --out one
 equal one.json one/results.json "one run done again"
