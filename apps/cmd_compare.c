@@ -205,9 +205,9 @@ static void describe_source(const plan *p, const plan_model *m, char *out, size_
     if (tuned[0])
         n = (size_t)snprintf(out, cap,
                              "lr and lambda of %s: the best on validation, after about as many settings "
-                             "for each, in the pilot \"tern compare --pilot --models %s\"; its table is "
+                             "for each, in the pilot \"tern compare --pilot --models %s%s\"; its table is "
                              "%s%s%s%s.",
-                             tuned, m->p->name, m->p->pilot,
+                             tuned, m->p->name, m->p->pilot_seeds, m->p->pilot,
                              same ? "" : ", which ran with the preset's settings, not with these",
                              m->p->note ? "; " : "", m->p->note ? m->p->note : "");
     if (other[0] && n < cap)

@@ -224,11 +224,26 @@ const tn_real *tn_packed(const tn_t *w, int transposed) {
 
 /* ---- sums ---- */
 
+enum { PIECE = 1 << 14, PIECES = 64 };
+
+typedef struct {
+    const tn_real *x;
+    double sum[PIECES];
+} squares_job;
+
+static void square_range(void *arg, size_t lo, size_t hi) {
+    squares_job *j = arg;
+    j->sum[lo / PIECE] = tn_kernels_get(NULL)->sum_sq(hi - lo, j->x + lo);
+}
+
 double tn_sum_squares(size_t n, const tn_real *x) {
-    enum { PIECE = 1 << 14 };
     double sum = 0;
-    for (size_t i = 0; i < n; i += PIECE)
-        sum += tn_kernels_get(NULL)->sum_sq(n - i < PIECE ? n - i : PIECE, x + i);
+    for (size_t at = 0, len; at < n; at += len) {
+        squares_job j = {.x = x + at};
+        len = n - at < (size_t)PIECE * PIECES ? n - at : (size_t)PIECE * PIECES;
+        tn_parallel_range(len, PIECE, square_range, &j);
+        for (size_t i = 0; i * PIECE < len; i++) sum += j.sum[i];
+    }
     return sum;
 }
 
