@@ -102,9 +102,9 @@ static void measure(trial *t, const job *jobs, int n) {
 
 /* By seed, so that one opened data set serves all settings; back to the order of the trials for measure. */
 static int run_trials(study *s, tn_err *e) {
-    int seeds = s->plan->seeds, todo = 0, n = 0;
-    for (int i = 0; i < s->trials; i++) todo += !s->at[i].done;
-    job *jobs = calloc((size_t)(todo * seeds) + 1, sizeof *jobs);
+    int seeds = s->plan->seeds, waiting = 0, n = 0;
+    for (int i = 0; i < s->trials; i++) waiting += !s->at[i].done;
+    job *jobs = calloc((size_t)(waiting * seeds) + 1, sizeof *jobs);
     job *of_trial = calloc((size_t)seeds, sizeof *of_trial);
     if (!jobs || !of_trial) {
         free(jobs);
@@ -124,7 +124,7 @@ static int run_trials(study *s, tn_err *e) {
     int code = pool_run(jobs, n, s->how->side_by_side, s->how->quiet, s->data, e);
     for (int i = 0, at = 0; i < s->trials && !code; i++) {
         if (s->at[i].done) continue;
-        for (int k = 0; k < seeds; k++) of_trial[k] = jobs[k * todo + at];
+        for (int k = 0; k < seeds; k++) of_trial[k] = jobs[k * waiting + at];
         measure(&s->at[i], of_trial, seeds);
         at++;
     }
