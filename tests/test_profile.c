@@ -187,7 +187,7 @@ static void the_table(void **state) {
         }
     }
     assert_string_equal(share, "0.0%");
-    assert_true(total + 12346 == tn_profile_seconds(m.profile));
+    assert_true(total == tn_profile_seconds(m.profile));
     assert_true(rows > 10);
     fclose(f);
     net_free(&m);
