@@ -65,7 +65,7 @@ int bench_begin(bench *, const command *, const bench_options *, const char *wha
 void bench_row_begin(bench *, int threads);
 /*
  * Adds other_cores, the cores that other processes had meanwhile (null: too short to tell), and short_of_cores to the
- * row's JSON and takes it. Returns a mark for the row's line, "" or " *", which bench_end explains.
+ * row's JSON and takes it. Returns a mark for the row's line, "" or "*", which bench_end explains.
  */
 const char *bench_row_end(bench *, json_t *);
 /* JSON or the explanation of the marks; a warning on stderr. Returns the exit code. */

@@ -111,7 +111,7 @@ const char *bench_row_end(bench *b, json_t *row) {
     json_array_append_new(b->results, row);
     if (others > b->worst) b->worst = others;
     b->lacked += lacks;
-    return lacks ? " *" : "";
+    return lacks ? "*" : "";
 }
 
 /* ---- Begin and end ------------------------------------------------------------------------------------- */

@@ -45,6 +45,7 @@ typedef struct {
     tn_optim *optim;
     tn_stepper *stepper;
     tn_tape *tape;
+    tn_profile *profile;
     int *order, *labels, batch, first;
     long step, epoch;
 } trainer;
@@ -94,6 +95,7 @@ static void close_trainer(trainer *w) {
     tn_optim_free(w->optim);
     tn_model_free(w->model);
     tn_tape_free(w->tape);
+    tn_profile_free(w->profile);
     free(w->order);
     free(w->labels);
 }
@@ -107,6 +109,22 @@ static long run_steps(trainer *w, double seconds, double *took) {
     return steps;
 }
 
+/* Where the time of the profiled steps went. The gradient's norm is part of what the optimizer's step needs. */
+static void shares(const tn_profile *p, double share[4]) {
+    double total = tn_profile_seconds(p);
+    const tn_profile_line *l;
+    for (int i = 0; (l = tn_profile_at(p, i)); i++) {
+        double part = total > 0 ? l->seconds / total : 0;
+        if (l->kind != TN_LAP)
+            share[l->kind == TN_BACKWARD] += part;
+        else if (strcmp(l->name, "optimizer") == 0 || strcmp(l->name, "gradient norm") == 0)
+            share[2] += part;
+        else if (strcmp(l->name, "data") == 0 || strcmp(l->name, "between steps") == 0)
+            share[3] += part;
+    }
+}
+
+/* In turns: the limit, steps, and some steps with a profile, which the rate does not count. */
 static result measure(bench *b, trainer *w, int threads) {
     static double images[BENCH_MAX_REPEAT], limit[BENCH_MAX_REPEAT], share[BENCH_MAX_REPEAT];
     const bench_options *o = b->o;
@@ -122,8 +140,12 @@ static result measure(bench *b, trainer *w, int threads) {
         images[n] = (double)steps * w->batch / took;
         share[n] = r.operations * (double)steps / took / limit[n];
         n++;
+        tn_tape_profile(w->tape, w->profile);
+        run_steps(w, o->seconds / 8, &took);
+        tn_tape_profile(w->tape, NULL);
     }
     if (!n) return r;
+    shares(w->profile, r.share);
     r.allocations = tn_tape_allocations(w->tape) - before;
     r.images = bench_stats(images, n);
     r.percent = 100 * bench_median(share, n);
@@ -135,24 +157,28 @@ static result measure(bench *b, trainer *w, int threads) {
 /* ---- The table ----------------------------------------------------------------------------------------- */
 
 static void show_head(void) {
-    printf("%-18s %5s %3s %9s %8s %7s %6s %6s\n", "model", "batch", "thr", "samples/s", "ms/step", "GFLOP/s",
-           "limit", "spread");
+    printf("%-18s %5s %3s %9s %7s %7s %6s %4s %3s%3s%3s%3s\n", "model", "batch", "thr", "samples/s",
+           "ms/step", "GFLOP/s", "limit", "+-", "fw", "bw", "op", "da");
 }
 
 static json_t *row_json(const char *model, const trainer *w, int threads, const result *r, double one) {
-    return json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "model", model, "batch",
-                     w->batch, "threads", threads, "images_per_second", r->images.median, "ms_per_step",
-                     1000 * w->batch / r->images.median, "gflops", r->rate / 1e9, "percent_of_limit",
-                     r->percent, "limit_gflops", r->limit / 1e9, "operations_per_step", r->operations,
-                     "spread", r->images.spread, "speedup", one > 0 ? r->images.median / one : 1.0,
-                     "allocations", (json_int_t)r->allocations);
+    json_t *share = json_pack("{s:f, s:f, s:f, s:f}", "forward", r->share[0], "backward", r->share[1],
+                              "optimizer", r->share[2], "data", r->share[3]);
+    return json_pack("{s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:f, s:I}", "model", model,
+                     "batch", w->batch, "threads", threads, "images_per_second", r->images.median,
+                     "ms_per_step", 1000 * w->batch / r->images.median, "gflops", r->rate / 1e9,
+                     "percent_of_limit", r->percent, "limit_gflops", r->limit / 1e9, "operations_per_step",
+                     r->operations, "spread", r->images.spread, "share", share, "speedup",
+                     one > 0 ? r->images.median / one : 1.0, "allocations", (json_int_t)r->allocations);
 }
 
 static void show(const char *model, const trainer *w, int threads, const result *r, const char *mark) {
     char rate[32];
     count_text(r->images.median, rate);
-    printf("%-18s %5d %3d %9s %8.3f %7.1f %5.1f%% %5.0f%%%s\n", model, w->batch, threads, rate,
-           1000 * w->batch / r->images.median, r->rate / 1e9, r->percent, 100 * r->images.spread, mark);
+    if (printf("%-18s", model) > 18) printf("\n%18s", "");
+    printf(" %5d %3d %9s %7.3f %7.1f %5.1f%% %3.0f%% %3.0f%3.0f%3.0f%3.0f%s\n", w->batch, threads, rate,
+           1000 * w->batch / r->images.median, r->rate / 1e9, r->percent, 100 * r->images.spread,
+           100 * r->share[0], 100 * r->share[1], 100 * r->share[2], 100 * r->share[3], mark);
     if (r->allocations) printf("  %ld allocations in warm steps!\n", r->allocations);
     fflush(stdout);
 }
@@ -163,6 +189,11 @@ static int bench_model(bench *b, const options *o, const char *model, int batch,
     double one = 0;
     int code = open_trainer(&w, o, model, batch, d, &e);
     for (int i = 0; i < b->n && !code && !signal_stop; i++) {
+        tn_profile_free(w.profile);
+        if (!(w.profile = tn_profile_new(&e))) {
+            code = -1;
+            break;
+        }
         bench_row_begin(b, b->threads[i]);
         result r = measure(b, &w, b->threads[i]);
         if (signal_stop) break;
@@ -228,9 +259,11 @@ const command bench_train = {
     "Operations are those of the textbook algorithm, 2 a multiply-add: forward, input\n"
     "gradients where needed, weight gradients. limit = operations / time / L, where L\n"
     "is the rate of fused multiply-adds on registers alone at the vector level in\n"
-    "use, on as many threads, measured in turns with the steps. It may pass 100% where\n"
-    "a kernel needs fewer operations than the textbook. spread: (most - least) /\n"
-    "median. OpenBLAS' core type, in the head, depends on OPENBLAS_CORETYPE.\n",
+    "use, on as many threads, measured in turns with the steps. It may pass 100%\n"
+    "where a kernel needs fewer operations than the textbook. +-: (most - least) /\n"
+    "median. fw, bw, op, da: percent of the time in forward, backward, optimizer\n"
+    "(with the norm of the gradient) and data, from steps of their own. The OpenBLAS\n"
+    "core in the head obeys OPENBLAS_CORETYPE.\n",
     rows,
     0,
     run_command};
