@@ -26,7 +26,7 @@
 enum { BENCH_MAX_THREADS = 8, BENCH_MAX_REPEAT = 1000 };
 
 typedef struct {
-    char threads[256], gemm[16];
+    char threads[256], gemm[16]; /* gemm "": as it is */
     long repeat;
     double seconds;
     int json;
@@ -37,8 +37,10 @@ typedef struct {
     ARG_TEXT(S, f.threads, "threads", "LIST", "1/2", "numbers of threads, separated by '/'"),             \
         ARG_INT(S, f.repeat, "repeat", repeats, 1, BENCH_MAX_REPEAT, "repetitions; the median is shown"), \
         ARG_REAL(S, f.seconds, "seconds", length, 0.001, 1000, "length of one repetition"),               \
-        ARG_WORD_TEXT(S, f.gemm, "gemm", "auto|own|openblas", "auto", "kernels that multiply matrices"),  \
         ARG_FLAG(S, f.json, "json", "as JSON")
+/* And of what runs whole models. */
+#define BENCH_GEMM_ARG(S, f) \
+    ARG_WORD_TEXT(S, f.gemm, "gemm", "auto|own|openblas", "auto", "kernels that multiply matrices")
 
 typedef struct {
     double wall, own, busy; /* seconds: of the clock, of this process's cores, of all cores in use */

@@ -135,7 +135,8 @@ int bench_begin(bench *b, const command *cmd, const bench_options *o, const char
         return args_usage_error(
             cmd, "--threads: '%.60s' is not a list of up to %d numbers from 1 to 64, such as 1/2", o->threads,
             BENCH_MAX_THREADS);
-    if (strcmp(o->gemm, "auto") != 0 && tn_gemm_backend(o->gemm, &e)) return args_failed(cmd, &e);
+    if (o->gemm[0] && strcmp(o->gemm, "auto") != 0 && tn_gemm_backend(o->gemm, &e))
+        return args_failed(cmd, &e);
     signals_catch();
     app_threads(0);
     b->results = json_array();
