@@ -185,7 +185,8 @@ static int check(work *w, size_t x, size_t y, tn_err *e) {
 static int open_work(work *w, const layer *l, tn_err *e) {
     *w = (work){.l = *l, .tape = tn_tape_new(e), .params = tn_params_new()};
     if (!w->tape || !w->params) return -1;
-    tn_conv c = {{l->stride, l->stride}, {l->pad, l->pad}, {1, 1}, 1};
+    tn_conv c = tn_conv_valid();
+    c.stride[0] = c.stride[1] = l->stride, c.pad[0] = c.pad[1] = l->pad;
     int oh = tn_window_out(l->h, l->k, l->stride, l->pad, 1),
         ow = tn_window_out(l->w, l->k, l->stride, l->pad, 1);
     w->g = (tn_window){l->ci, l->h, l->w, l->k, l->k, oh, ow, l->stride, l->stride, l->pad, l->pad, 1, 1};
