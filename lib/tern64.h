@@ -345,5 +345,10 @@
 #define tn_version tn64_version
 #define tn_view tn64_view
 #define tn_window_out tn64_window_out
+#define tn_winograd_fits tn64_winograd_fits
+#define tn_winograd_image tn64_winograd_image
+#define tn_winograd_scratch tn64_winograd_scratch
+#define tn_winograd_u_len tn64_winograd_u_len
+#define tn_winograd_weights tn64_winograd_weights
 #define tn_write_file tn64_write_file
 #endif
