@@ -22,7 +22,9 @@ static const arg rows[] = {
              "model; may be repeated [mlp:hidden=128, mlp:hidden=512/256, lenet, cnn, rnn, gru, lstm]"),
     ARG_TEXT(options, optimizer, "optimizer", "SPEC", "adamw", "optimizer"),
     ARG_TEXT(options, batch, "batch", "LIST", "32/128", "images a step, separated by '/'"),
-    BENCH_ARGS(options, common, 7, 0.2), ARG_END};
+    BENCH_ARGS(options, common, 7, 0.2),
+    BENCH_GEMM_ARG(options, common),
+    ARG_END};
 
 static const char *const usual[] = {
     "mlp:hidden=128", "mlp:hidden=512/256", "lenet", "cnn", "rnn", "gru", "lstm"};

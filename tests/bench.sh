@@ -87,6 +87,8 @@ refused "--batch" gemm --batch x
 # ---- each part, with rows that are as wide as they get ----
 prints 4 "^mlp:hidden=8 " --model mlp:hidden=8 --batch 16/64 --threads 1/2 $short
 prints 1 "^mlp:hidden=8/8/8/8/8/8/8/8/8$" train --model mlp:hidden=8/8/8/8/8/8/8/8/8 --batch 10000 --threads 1 $short
+prints 1 "openblas kernels" --model mlp:hidden=8 --batch 16 --threads 1 --gemm openblas $short
+prints 1 "openblas kernels" infer --model mlp:hidden=8 --threads 1 --gemm openblas $short
 prints 7 "  1 .*% *reference" gemm --threads 1 $short
 [ "$(grep -c "  1 .*%" out.txt)" -ge 80 ] || fail "bench gemm: too few shapes: $(cat out.txt)"
 for product in "128x512tx784 " "256tx512x32 .* mlp fc2 dw" "128x128x512 .* lstm hh dx" "512tx28x896 .* lstm ih dw" "3584x512tx28 .* lstm ih"; do
