@@ -28,6 +28,13 @@
 #define tn_k_adam       TN_LEVEL_NAME(adam)
 #define tn_k_peak       TN_LEVEL_NAME(peak)
 
+#define tn_k_transpose         TN_LEVEL_NAME(transpose)
+#define tn_k_conv_pixels       TN_LEVEL_NAME(conv_pixels)
+#define tn_k_conv_channels     TN_LEVEL_NAME(conv_channels)
+#define tn_k_max_pool_plane    TN_LEVEL_NAME(max_pool_plane)
+#define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
+#define tn_k_to_u8             TN_LEVEL_NAME(to_u8)
+
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
 void tn_k_pack_panel(int k, int cols, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
@@ -54,4 +61,15 @@ double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
 void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
 double tn_k_peak(long rounds, tn_real *sink);
+void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
+void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
+                      const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
+                      ptrdiff_t plane);
+void tn_k_conv_channels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
+                        const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+void tn_k_max_pool_plane(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
+                         unsigned char *winner, size_t room);
+void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
+                            ptrdiff_t ld, tn_real *y, tn_real *place);
+void tn_k_to_u8(size_t n, const tn_real *x, unsigned char *out);
 #endif

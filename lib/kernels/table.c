@@ -31,4 +31,10 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gather_u8 = tn_k_gather_u8,
     .adam = tn_k_adam,
     .peak = tn_k_peak,
+    .transpose = tn_k_transpose,
+    .conv_pixels = tn_k_conv_pixels,
+    .conv_channels = tn_k_conv_channels,
+    .max_pool_plane = tn_k_max_pool_plane,
+    .max_pool_channels = tn_k_max_pool_channels,
+    .to_u8 = tn_k_to_u8,
 };
