@@ -3,9 +3,11 @@
  * The forward pass of convolution without columns, and with max pooling while the result is in the cache: one image at a
  * time, images dealt to a fixed number of chunks. By shape, lanes run over the pixels of a row (few filters or short sums)
  * or over the output channels; both add the terms of an element in the order of the weights, as the product over columns
- * does, so which of them runs changes no bit. Strides, dilation and groups are left to the columns.
+ * does, so which of them runs changes no bit. 3 x 3 windows with enough channels go by Winograd's algorithm unless the
+ * caller asked for direct sums. Strides, dilation and groups are left to the columns.
  */
 #include "conv_pool.h"
+#include "conv_winograd.h"
 #include "kernels/kernels.h"
 #include <string.h>
 
@@ -16,12 +18,14 @@ enum {
         * 1024, /* reals of a band of output rows with channels last: three quarters of a first-level cache */
     SLACK = 64  /* vectors may be loaded beyond the last row */
 };
-enum way { COLUMNS, PIXELS, CHANNELS };
+enum way { COLUMNS, PIXELS, CHANNELS, WINOGRAD };
 
-static enum way choose(const tn_conv_plan *p) {
+static enum way choose(const tn_conv_plan *p, const tn_window *pool) {
     const tn_window *g = &p->g;
     if (!tn_gemm_own() || p->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1)
         return COLUMNS;
+    if (p->algorithm == TN_CONV_AUTO && (!pool || (pool->kh == 2 && pool->kw == 2)) && tn_winograd_fits(p))
+        return WINOGRAD;
     return g->ow >= 8 && (p->co < 16 || p->k <= 32) ? PIXELS : CHANNELS;
 }
 
@@ -37,7 +41,7 @@ typedef struct {
     int vectors, ld;      /* channels: vectors of a panel; all channels, whole panels */
     int band;             /* channels: output rows at a time */
     const int *off;       /* of each term of a sum, from the window's first pixel */
-    const tn_real *x, *w; /* weights: (k, co), or panels (k, vectors width) */
+    const tn_real *x, *w; /* weights: (k, co), panels (k, vectors width), or transformed */
     const tn_real *bias;  /* filled up to ld */
     tn_real *y;
     unsigned char *winner;
@@ -63,6 +67,12 @@ static void pack_panel(void *arg, int i) {
 
 static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     int co = j->p->co, k = j->p->k, width = j->k->width;
+    if (j->way == WINOGRAD) {
+        tn_real *u = tn_scratch(t, tn_winograd_u_len(j->k, co, j->p->g.c) * sizeof *u);
+        tn_winograd_weights(j->k, co, j->p->g.c, w, u);
+        j->w = u, j->bias = bias;
+        return;
+    }
     j->vectors = co <= width ? 1 : 2;
     j->ld = j->way == PIXELS ? co : (co + j->vectors * width - 1) / (j->vectors * width) * j->vectors * width;
     tn_real *packed = tn_scratch(t, (size_t)j->ld * (size_t)k * sizeof *packed);
@@ -85,6 +95,11 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
 
 static void lay_out(tn_tape *t, job *j) {
     const tn_window *g = &j->p->g, *pool = j->pool;
+    if (j->way == WINOGRAD) {
+        j->scratch_len = whole_lines(tn_winograd_scratch(j->k, j->p));
+        j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+        return;
+    }
     j->oh = pool ? pool->oh * pool->kh : g->oh, j->ow = pool ? pool->ow * pool->kw : g->ow;
     j->padded = g->ph || g->pw || (j->way == PIXELS && j->ow < j->k->width);
     j->row = g->w + 2 * g->pw, j->plane = j->row * (g->h + 2 * g->ph);
@@ -171,7 +186,9 @@ static void forward_chunk(void *arg, int chunk) {
         tn_real *y = j->y + (size_t)n * out;
         unsigned char *winner = j->winner ? j->winner + (size_t)n * out : NULL;
         if (j->padded) frame(j, x, image), x = image;
-        if (j->way == PIXELS)
+        if (j->way == WINOGRAD)
+            tn_winograd_image(j->k, p, x, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
+        else if (j->way == PIXELS)
             by_pixels(j, x, z, y, winner);
         else
             by_channels(j, x, z, y, winner);
@@ -183,7 +200,7 @@ int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *poo
     job j = {.p = p,
              .pool = pool,
              .k = tn_kernels_get(NULL),
-             .way = choose(p),
+             .way = choose(p, pool),
              .relu = relu,
              .chunks = p->n < CHUNKS ? p->n : CHUNKS,
              .x = x,

@@ -37,4 +37,9 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .max_pool_plane = tn_k_max_pool_plane,
     .max_pool_channels = tn_k_max_pool_channels,
     .to_u8 = tn_k_to_u8,
+    .winograd_weights = tn_k_winograd_weights,
+    .winograd_input = tn_k_winograd_input,
+    .winograd_products = tn_k_winograd_products,
+    .winograd_output = tn_k_winograd_output,
+    .winograd_output_pool = tn_k_winograd_output_pool,
 };
