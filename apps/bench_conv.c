@@ -349,9 +349,9 @@ const command bench_conv = {
     "windows copied to columns and multiplied by OpenBLAS in the same process on as\n"
     "many threads. All by the operations of the direct algorithm, 2 a multiply-add\n"
     "(Winograd's needs fewer, and so does a gradient whose zeros are skipped). +pool:\n"
-    "tern's op includes ReLU and 2 x 2 max pooling, as in the model, and its gradients\n"
-    "come through them; the other way is the products alone. fw%, dx%, dw%: of fused\n"
-    "multiply-adds on registers alone (tern bench train --help).\n",
+    "tern's op includes ReLU and 2 x 2 max pooling, as in the model, and gradients\n"
+    "come through them; the other way is the products alone. fw%, dx%, dw%: percent\n"
+    "of fused multiply-adds on registers alone (tern bench train --help).\n",
     rows,
     0,
     run_command};
