@@ -77,6 +77,8 @@ refused "--shape" conv --shape 1x28x28x6x29
 refused "--shape" conv --shape 1x28x28x6x5s0
 refused "--shape" conv --shape 1x28x28x6x5q2
 refused "--gemm" gemm --gemm own
+refused "did you mean" gemm --model lenett
+refused "--batch" gemm --batch x
 "$tern" bench --model nosuch >out.txt 2>err.txt
 [ $? = 2 ] || fail "--model nosuch: not refused"
 "$tern" bench --optimizer adamv --model mlp >out.txt 2>err.txt
@@ -85,7 +87,14 @@ refused "--gemm" gemm --gemm own
 # ---- each part, with rows that are as wide as they get ----
 prints 4 "^mlp:hidden=8 " --model mlp:hidden=8 --batch 16/64 --threads 1/2 $short
 prints 1 "^mlp:hidden=8/8/8/8/8/8/8/8/8$" train --model mlp:hidden=8/8/8/8/8/8/8/8/8 --batch 10000 --threads 1 $short
-prints 37 "  1 .*%" gemm --threads 1 $short
+prints 1 "openblas kernels" --model mlp:hidden=8 --batch 16 --threads 1 --gemm openblas $short
+prints 1 "openblas kernels" infer --model mlp:hidden=8 --threads 1 --gemm openblas $short
+prints 7 "  1 .*% *reference" gemm --threads 1 $short
+[ "$(grep -c "  1 .*%" out.txt)" -ge 80 ] || fail "bench gemm: too few shapes: $(cat out.txt)"
+for product in "128x512tx784 " "256tx512x32 .* mlp fc2 dw" "128x128x512 .* lstm hh dx" "512tx28x896 .* lstm ih dw" "3584x512tx28 .* lstm ih"; do
+    grep -q "^$product" out.txt || fail "bench gemm: no product '$product'"
+done
+prints 5 "  1 .*%  mlp fc" gemm --model mlp:hidden=8 --batch 16 --threads 1 $short
 prints 2 "^512tx33x9 " gemm --shape 512tx33x9 $short
 prints 12 "^[lcr].*  1 .*[0-9]" conv --batch 8 --threads 1 $short
 prints 2 "^3x9x8x5x3s2p1 " conv --batch 9 --shape 3x9x8x5x3s2p1 $short

@@ -98,10 +98,36 @@ typedef struct tn_kernels {
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
 
-    /* dst[c * ld_dst + r] = src[r * ld_src + c]: NCHW to NHWC and back. */
+    /* dst[j * ld_dst + i] = src[i * ld_src + j]; they do not overlap */
     void (*transpose)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
                       ptrdiff_t ld_dst);
-
+    /*
+     * Convolution of one image with stride 1, in two layouts of its result; padding stands in the image. Term p of
+     * output pixel (r, c) is x[r * row + c + off[p]], and its sum one chain over p, started at 0, of fused
+     * multiply-adds; then the bias (or NULL) is added, then max(0, .) with relu (NaN stays NaN).
+     *
+     * conv_pixels: planes, out[o * plane + r * ow + c], lanes over pixels. Weights (k, co), row stride ldw. When ow is
+     * less than a vector, x is read up to a vector beyond each row's start.
+     * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
+     * (k, vectors * width) and bias filled up with zeros.
+     */
+    void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
+                        const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
+                        ptrdiff_t plane);
+    void (*conv_channels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
+                          const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+    /*
+     * Max pooling of oh x ow windows of kh x kw side by side; the place i * kw + j in its window of the first largest
+     * element, or of the first NaN. plane: x[r * row + c], readable two vectors beyond its end; y and the places may
+     * be written up to room elements from their start. channels: x[r * row + c * ld + o] and y, place
+     * [(r * ow + c) * ld + o], whole vectors of channels.
+     */
+    void (*max_pool_plane)(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
+                           unsigned char *place, size_t room);
+    void (*max_pool_channels)(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
+                              ptrdiff_t ld, tn_real *y, tn_real *place);
+    /* Whole numbers from 0 to 255 to bytes. */
+    void (*to_u8)(size_t n, const tn_real *x, unsigned char *out);
     /*
      * Winograd F(4x4, 3x3), see winograd.c. Images are NHWC: row r, column c of one is at x[r * pitch + c * pixel].
      * weights: input channels c0 ... c1 - 1 of w (co, ci, 3, 3) to u (36, panels, ci, nr), panels = ceil(co / nr), filled up
@@ -114,11 +140,13 @@ typedef struct tn_kernels {
      */
     void (*winograd_weights)(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
     void (*winograd_input)(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
-    void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m, ptrdiff_t step);
-    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias, int relu,
-                            tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
-    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias,
-                                 int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel, ptrdiff_t pitch);
+    void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,
+                              ptrdiff_t step);
+    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                            const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
+    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                                 const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+                                 ptrdiff_t pitch);
 } tn_kernels_t;
 
 /* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */
