@@ -6,27 +6,29 @@
 #define TN_KERNELS_LEVEL_H
 #include "vec.h"
 
-#define tn_k_pack_b     TN_LEVEL_NAME(pack_b)
-#define tn_k_pack_panel TN_LEVEL_NAME(pack_panel)
-#define tn_k_gemm       TN_LEVEL_NAME(gemm)
-#define tn_k_gemm_raw_b TN_LEVEL_NAME(gemm_raw_b)
-#define tn_k_exp        TN_LEVEL_NAME(exp)
-#define tn_k_log        TN_LEVEL_NAME(log)
-#define tn_k_tanh       TN_LEVEL_NAME(tanh)
-#define tn_k_sigmoid    TN_LEVEL_NAME(sigmoid)
-#define tn_k_softplus   TN_LEVEL_NAME(softplus)
-#define tn_k_relu       TN_LEVEL_NAME(relu)
-#define tn_k_add        TN_LEVEL_NAME(add)
-#define tn_k_mul        TN_LEVEL_NAME(mul)
-#define tn_k_accumulate TN_LEVEL_NAME(accumulate)
-#define tn_k_relu_mask  TN_LEVEL_NAME(relu_mask)
-#define tn_k_gather_u8  TN_LEVEL_NAME(gather_u8)
-#define tn_k_col_sum    TN_LEVEL_NAME(col_sum)
-#define tn_k_sum        TN_LEVEL_NAME(sum)
-#define tn_k_sum_sq     TN_LEVEL_NAME(sum_sq)
-#define tn_k_row_lse    TN_LEVEL_NAME(row_lse)
-#define tn_k_adam       TN_LEVEL_NAME(adam)
-#define tn_k_peak       TN_LEVEL_NAME(peak)
+#define tn_k_pack_b        TN_LEVEL_NAME(pack_b)
+#define tn_k_pack_panel    TN_LEVEL_NAME(pack_panel)
+#define tn_k_gemm          TN_LEVEL_NAME(gemm)
+#define tn_k_gemm_raw_b    TN_LEVEL_NAME(gemm_raw_b)
+#define tn_k_gemm_packed_a TN_LEVEL_NAME(gemm_packed_a)
+#define tn_k_pack_a        TN_LEVEL_NAME(pack_a)
+#define tn_k_exp           TN_LEVEL_NAME(exp)
+#define tn_k_log           TN_LEVEL_NAME(log)
+#define tn_k_tanh          TN_LEVEL_NAME(tanh)
+#define tn_k_sigmoid       TN_LEVEL_NAME(sigmoid)
+#define tn_k_softplus      TN_LEVEL_NAME(softplus)
+#define tn_k_relu          TN_LEVEL_NAME(relu)
+#define tn_k_add           TN_LEVEL_NAME(add)
+#define tn_k_mul           TN_LEVEL_NAME(mul)
+#define tn_k_accumulate    TN_LEVEL_NAME(accumulate)
+#define tn_k_relu_mask     TN_LEVEL_NAME(relu_mask)
+#define tn_k_gather_u8     TN_LEVEL_NAME(gather_u8)
+#define tn_k_col_sum       TN_LEVEL_NAME(col_sum)
+#define tn_k_sum           TN_LEVEL_NAME(sum)
+#define tn_k_sum_sq        TN_LEVEL_NAME(sum_sq)
+#define tn_k_row_lse       TN_LEVEL_NAME(row_lse)
+#define tn_k_adam          TN_LEVEL_NAME(adam)
+#define tn_k_peak          TN_LEVEL_NAME(peak)
 
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
@@ -36,6 +38,9 @@ void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs
 void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
+void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
+                        tn_real *c, ptrdiff_t ldc, int add);
+void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);
 void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);

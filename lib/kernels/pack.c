@@ -5,6 +5,8 @@
  */
 #include "level.h"
 
+enum { AHEAD = 16 }; /* reals in a cache line: columns are fetched two lines ahead */
+
 /* Rows p0..k-1 of columns j0..NR-1, one by one, for any strides; zeros from column cols on. */
 static void pack_slowly(int p0, int k, int j0, int cols, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs,
                         tn_real *out) {
@@ -34,8 +36,6 @@ static void pack_columns(int k, int cols, const tn_real *b, ptrdiff_t cs, tn_rea
  * as 4 x 4 blocks. AVX turns two at once, one in each half of a 256-bit register, because its shuffles do not
  * cross halves. T holds TL columns; PICK numbers the lanes of x 0..3 and those of y 4..7, in each half alike.
  */
-typedef float Quad_at_any_address __attribute__((vector_size(16), aligned(4), may_alias));
-
 #ifdef TN_LEVEL_NEON
 enum { TL = 4 };
 typedef float T __attribute__((vector_size(16)));
@@ -43,7 +43,7 @@ typedef float T __attribute__((vector_size(16)));
 
 static inline T load_columns(const tn_real *b, ptrdiff_t cs) {
     (void)cs;
-    return *(const Quad_at_any_address *)b;
+    return vld1q_f32(b);
 }
 #else
 enum { TL = 8 };
@@ -53,9 +53,9 @@ typedef float T __attribute__((vector_size(32)));
     __builtin_shufflevector(x, y, LANE(a), LANE(b), LANE(c), LANE(d), LANE(a) + 4, LANE(b) + 4, LANE(c) + 4, \
                             LANE(d) + 4)
 
-static inline T load_columns(const tn_real *b, ptrdiff_t cs) {
-    return __builtin_shufflevector(*(const Quad_at_any_address *)b,
-                                   *(const Quad_at_any_address *)(b + 4 * cs), 0, 1, 2, 3, 4, 5, 6, 7);
+static inline T load_columns(const tn_real *b,
+                             ptrdiff_t cs) { /* by an insertion from memory, not a shuffle */
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(b)), _mm_loadu_ps(b + 4 * cs), 1);
 }
 #endif
 typedef float T_at_any_address __attribute__((vector_size(TL * 4), aligned(4), may_alias));
@@ -72,12 +72,16 @@ static inline void turn_block(const tn_real *b, ptrdiff_t cs, tn_real *out) {
     *(T_at_any_address *)(out + 3 * NR) = PICK(hi01, hi23, 2, 3, 6, 7);
 }
 
+/* Four rows of the whole panel at a time, so that every line of it is written once. */
 static void pack_columns(int k, int cols, const tn_real *b, ptrdiff_t cs, tn_real *out) {
     int rows = k - k % 4, turned = cols - cols % TL;
-    for (ptrdiff_t j = 0; j < turned; j += TL)
-        for (ptrdiff_t p = 0; p < rows; p += 4) turn_block(b + j * cs + p, cs, out + p * NR + j);
-    if (turned < NR) pack_slowly(0, rows, turned, cols, b, 1, cs, out);
-    if (rows < k) pack_slowly(rows, k, 0, cols, b, 1, cs, out);
+    for (int p = 0; p < rows; p += 4, b += 4, out += 4 * NR) {
+        if (p % AHEAD == 0) /* more streams than the processor follows by itself */
+            for (ptrdiff_t j = 0; j < cols; j++) __builtin_prefetch(b + j * cs + 2 * AHEAD);
+        for (ptrdiff_t j = 0; j < turned; j += TL) turn_block(b + j * cs, cs, out + j);
+        if (turned < NR) pack_slowly(0, 4, turned, cols, b, 1, cs, out);
+    }
+    if (rows < k) pack_slowly(0, k - rows, 0, cols, b, 1, cs, out);
 }
 
 #endif

@@ -14,6 +14,8 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .pack_b = tn_k_pack_b,
     .gemm = tn_k_gemm,
     .gemm_raw_b = tn_k_gemm_raw_b,
+    .gemm_packed_a = tn_k_gemm_packed_a,
+    .pack_a = tn_k_pack_a,
     .unary = {[TN_EXP] = tn_k_exp,
               [TN_LOG] = tn_k_log,
               [TN_TANH] = tn_k_tanh,
