@@ -94,6 +94,9 @@ typedef struct tn_kernels {
      * lse[i] = max + log(sum exp(x - max)). A row with NaN or +infinity, or of -infinity only, gives NaN.
      */
     void (*row_lse)(int rows, int classes, const tn_real *x, tn_real *lse);
+    /* y = scale[i] exp(x - lse[i]) in row i: with row_lse's lse, softmax times a number. */
+    void (*softmax_rows)(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                         tn_real *y);
     /*
      * Pixels to reals, n rows gathered by index (idx NULL: 0..n-1):
      * out[i * len + j] = fma(x[idx[i] * len + j], scale, shift).

@@ -27,6 +27,7 @@
 #define tn_k_sum           TN_LEVEL_NAME(sum)
 #define tn_k_sum_sq        TN_LEVEL_NAME(sum_sq)
 #define tn_k_row_lse       TN_LEVEL_NAME(row_lse)
+#define tn_k_softmax_rows  TN_LEVEL_NAME(softmax_rows)
 #define tn_k_adam          TN_LEVEL_NAME(adam)
 #define tn_k_peak          TN_LEVEL_NAME(peak)
 
@@ -57,6 +58,8 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
 double tn_k_sum(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
+void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                       tn_real *y);
 void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
 double tn_k_peak(long rounds, tn_real *sink);
 #endif

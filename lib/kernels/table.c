@@ -30,6 +30,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sum = tn_k_sum,
     .sum_sq = tn_k_sum_sq,
     .row_lse = tn_k_row_lse,
+    .softmax_rows = tn_k_softmax_rows,
     .gather_u8 = tn_k_gather_u8,
     .adam = tn_k_adam,
     .peak = tn_k_peak,
