@@ -70,6 +70,15 @@ typedef struct tn_kernels {
                        ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                        int relu);
 
+    /*
+     * The same product from an A that pack_a made (m x k; relu and bias are not for it), read by any number of
+     * calls. Rows i0..m-1 of A begin at a + i0 * k when i0 is a multiple of mr.
+     */
+    void (*gemm_packed_a)(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs,
+                          ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add);
+    /* Columns p0..p1-1 of an A of m x k, element (i, p) at a[i + p * cs], to their place in out (m * k reals). */
+    void (*pack_a)(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
     void (*add)(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
@@ -87,6 +96,9 @@ typedef struct tn_kernels {
      * lse[i] = max + log(sum exp(x - max)). A row with NaN or +infinity, or of -infinity only, gives NaN.
      */
     void (*row_lse)(int rows, int classes, const tn_real *x, tn_real *lse);
+    /* y = scale[i] exp(x - lse[i]) in row i: with row_lse's lse, softmax times a number. */
+    void (*softmax_rows)(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                         tn_real *y);
     /*
      * Pixels to reals, n rows gathered by index (idx NULL: 0..n-1):
      * out[i * len + j] = fma(x[idx[i] * len + j], scale, shift).
