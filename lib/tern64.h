@@ -184,13 +184,6 @@
 #define tn_normal tn64_normal
 #define tn_on_panic tn64_on_panic
 #define tn_opt_value tn64_opt_value
-#define tn_optim_def_adagrad tn64_optim_def_adagrad
-#define tn_optim_def_adam tn64_optim_def_adam
-#define tn_optim_def_adaml2 tn64_optim_def_adaml2
-#define tn_optim_def_adamw tn64_optim_def_adamw
-#define tn_optim_def_amsgrad tn64_optim_def_amsgrad
-#define tn_optim_def_rmsprop tn64_optim_def_rmsprop
-#define tn_optim_def_sgd tn64_optim_def_sgd
 #define tn_optim_definition tn64_optim_definition
 #define tn_optim_eval tn64_optim_eval
 #define tn_optim_evaluates_elsewhere tn64_optim_evaluates_elsewhere

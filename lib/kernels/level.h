@@ -25,7 +25,6 @@
 #define tn_k_sum        TN_LEVEL_NAME(sum)
 #define tn_k_sum_sq     TN_LEVEL_NAME(sum_sq)
 #define tn_k_row_lse    TN_LEVEL_NAME(row_lse)
-#define tn_k_adam       TN_LEVEL_NAME(adam)
 #define tn_k_peak       TN_LEVEL_NAME(peak)
 
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
@@ -52,6 +51,5 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
 double tn_k_sum(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
-void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
 double tn_k_peak(long rounds, tn_real *sink);
 #endif

@@ -4,6 +4,17 @@
  */
 #include "level.h"
 
+#define TN_OPTIM(name) extern const tn_optim_def TN_LEVEL_NAME(optim_##name);
+#include "optims.def"
+#undef TN_OPTIM
+
+/* NULL ends the list. */
+static const tn_optim_def *const optims[] = {
+#define TN_OPTIM(name) &TN_LEVEL_NAME(optim_##name),
+#include "optims.def"
+#undef TN_OPTIM
+    NULL};
+
 extern const tn_kernels_t TN_LEVEL_NAME(table);
 
 const tn_kernels_t TN_LEVEL_NAME(table) = {
@@ -29,6 +40,6 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sum_sq = tn_k_sum_sq,
     .row_lse = tn_k_row_lse,
     .gather_u8 = tn_k_gather_u8,
-    .adam = tn_k_adam,
+    .optims = optims,
     .peak = tn_k_peak,
 };
