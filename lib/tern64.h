@@ -157,7 +157,9 @@
 #define tn_mean_axis tn64_mean_axis
 #define tn_mem_aligned tn64_mem_aligned
 #define tn_mem_aligned_free tn64_mem_aligned_free
+#define tn_mem_aligned_raw tn64_mem_aligned_raw
 #define tn_mem_new tn64_mem_new
+#define tn_mem_raw tn64_mem_raw
 #define tn_mem_resize tn64_mem_resize
 #define tn_minimum tn64_minimum
 #define tn_model_cnn tn64_model_cnn
@@ -274,6 +276,7 @@
 #define tn_sha256_begin tn64_sha256_begin
 #define tn_sha256_end tn64_sha256_end
 #define tn_sha256_int tn64_sha256_int
+#define tn_sha256_plain tn64_sha256_plain
 #define tn_shape_text tn64_shape_text
 #define tn_shift tn64_shift
 #define tn_sigmoid tn64_sigmoid
