@@ -20,6 +20,7 @@
 #define tn_augment_parse tn64_augment_parse
 #define tn_avg_pool2d tn64_avg_pool2d
 #define tn_axis tn64_axis
+#define tn_back_flops tn64_back_flops
 #define tn_backward tn64_backward
 #define tn_batch_check tn64_batch_check
 #define tn_batch_input tn64_batch_input
@@ -241,6 +242,15 @@
 #define tn_pool_square tn64_pool_square
 #define tn_pow tn64_pow
 #define tn_product tn64_product
+#define tn_profile_at tn64_profile_at
+#define tn_profile_backward tn64_profile_backward
+#define tn_profile_clock tn64_profile_clock
+#define tn_profile_forward tn64_profile_forward
+#define tn_profile_free tn64_profile_free
+#define tn_profile_lap tn64_profile_lap
+#define tn_profile_new tn64_profile_new
+#define tn_profile_print tn64_profile_print
+#define tn_profile_seconds tn64_profile_seconds
 #define tn_put_add tn64_put_add
 #define tn_record tn64_record
 #define tn_recurrent_expand tn64_recurrent_expand
@@ -319,6 +329,7 @@
 #define tn_tape_mode tn64_tape_mode
 #define tn_tape_new_checked tn64_tape_new_checked
 #define tn_tape_nonfinite tn64_tape_nonfinite
+#define tn_tape_profile tn64_tape_profile
 #define tn_tape_reset tn64_tape_reset
 #define tn_threads tn64_threads
 #define tn_tick_at tn64_tick_at
@@ -330,5 +341,10 @@
 #define tn_version tn64_version
 #define tn_view tn64_view
 #define tn_window_out tn64_window_out
+#define tn_winograd_fits tn64_winograd_fits
+#define tn_winograd_image tn64_winograd_image
+#define tn_winograd_scratch tn64_winograd_scratch
+#define tn_winograd_u_len tn64_winograd_u_len
+#define tn_winograd_weights tn64_winograd_weights
 #define tn_write_file tn64_write_file
 #endif

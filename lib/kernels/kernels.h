@@ -27,6 +27,8 @@ enum { TN_LANES = 16 };
 /* Largest register tile of any level; callers size their scratch with it. */
 enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
 
+enum { TN_WINOGRAD_TILES = 6 };
+
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
 typedef struct tn_kernels {
@@ -85,6 +87,28 @@ typedef struct tn_kernels {
     const tn_optim_def *const *optims;
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
+
+    /* dst[c * ld_dst + r] = src[r * ld_src + c]: NCHW to NHWC and back. */
+    void (*transpose)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                      ptrdiff_t ld_dst);
+
+    /*
+     * Winograd F(4x4, 3x3), see winograd.c. Images are NHWC: row r, column c of one is at x[r * pitch + c * pixel].
+     * weights: input channels c0 ... c1 - 1 of w (co, ci, 3, 3) to u (36, panels, ci, nr), panels = ceil(co / nr), filled up
+     * with zeros.
+     * input: a row of tiles, 4 columns apart, of 6 x 6 pixels of ci reals from x on, to v (tiles, 36, ci).
+     * products: tiles, a multiple of TN_WINOGRAD_TILES, of v by u to m (36, tiles, panels nr), with step reals between products.
+     * output: all channels of one tile, which begins at m, to rows by cols pixels (4 x 4, fewer at an edge), plus bias (or NULL), then
+     * ReLU. output_pool: after 2 x 2 max pooling, rows and cols (2 x 2 or fewer) after it; winner: 0 ... 3 for each output,
+     * which of its window row by row.
+     */
+    void (*winograd_weights)(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
+    void (*winograd_input)(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
+    void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m, ptrdiff_t step);
+    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias, int relu,
+                            tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
+    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias,
+                                 int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel, ptrdiff_t pitch);
 } tn_kernels_t;
 
 /* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */

@@ -26,6 +26,12 @@
 #define tn_k_sum_sq     TN_LEVEL_NAME(sum_sq)
 #define tn_k_row_lse    TN_LEVEL_NAME(row_lse)
 #define tn_k_peak       TN_LEVEL_NAME(peak)
+#define tn_k_winograd_weights TN_LEVEL_NAME(winograd_weights)
+#define tn_k_transpose TN_LEVEL_NAME(transpose)
+#define tn_k_winograd_input TN_LEVEL_NAME(winograd_input)
+#define tn_k_winograd_products TN_LEVEL_NAME(winograd_products)
+#define tn_k_winograd_output TN_LEVEL_NAME(winograd_output)
+#define tn_k_winograd_output_pool TN_LEVEL_NAME(winograd_output_pool)
 
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
@@ -52,4 +58,12 @@ double tn_k_sum(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
 double tn_k_peak(long rounds, tn_real *sink);
+void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
+void tn_k_winograd_weights(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
+void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
+void tn_k_winograd_products(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m, ptrdiff_t step);
+void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias, int relu,
+                          tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
+void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias, int relu,
+                               tn_real *y, tn_real *winner, ptrdiff_t pixel, ptrdiff_t pitch);
 #endif

@@ -42,4 +42,10 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gather_u8 = tn_k_gather_u8,
     .optims = optims,
     .peak = tn_k_peak,
+    .transpose = tn_k_transpose,
+    .winograd_weights = tn_k_winograd_weights,
+    .winograd_input = tn_k_winograd_input,
+    .winograd_products = tn_k_winograd_products,
+    .winograd_output = tn_k_winograd_output,
+    .winograd_output_pool = tn_k_winograd_output_pool,
 };

@@ -4,7 +4,7 @@
  * vector types and the few operations that need an intrinsic. This is the only place that knows a level.
  *
  *   V   VL tn_reals                         VU, VI  VL unsigned or signed integers of the same size
- *   masks are VI with all bits of a lane set or clear; & | ~ work on them
+ *   masks are VI with all bits of a lane set or clear; & | ~ work on them; vany: is any set?
  *
  * Plain is scalar C: V is a tn_real and VL is 1, for float and double. The others are float only. Wide is for
  * tests: the tile of avx512 on 16-float vectors that are two registers of avx2, so that a machine without
@@ -86,10 +86,10 @@ static inline V vfrom_bits(VU u) {
 static inline V vfrom_int(VI i) {
     return (V)i;
 }
-#define VMASK(cond) ((VI) - (VI)(cond)) /* a comparison of two V as a mask */
-static inline int vany_above(VU a, VU most) {
-    return a > most;
+static inline int vany(VI m) {
+    return m != 0;
 }
+#define VMASK(cond) ((VI) - (VI)(cond)) /* a comparison of two V as a mask */
 
 #else /* the vector levels */
 
@@ -164,8 +164,8 @@ static inline V vmin(V a, V b) {
 static inline V vmax(V a, V b) {
     return _mm256_max_ps(a, b);
 }
-static inline int vany_above(VU a, VU most) {
-    return _mm256_movemask_epi8((__m256i)(a > most)) != 0;
+static inline int vany(VI m) {
+    return _mm256_movemask_ps((V)m) != 0;
 }
 static inline V vload_u8(const unsigned char *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
@@ -188,8 +188,8 @@ static inline V vmin(V a, V b) {
 static inline V vmax(V a, V b) {
     return _mm512_max_ps(a, b);
 }
-static inline int vany_above(VU a, VU most) {
-    return _mm512_cmpgt_epu32_mask((__m512i)a, (__m512i)most) != 0;
+static inline int vany(VI m) {
+    return _mm512_movepi32_mask((__m512i)m) != 0;
 }
 static inline V vload_u8(const unsigned char *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
@@ -217,10 +217,8 @@ static inline V vmin(V a, V b) {
 static inline V vmax(V a, V b) {
     return TN_JOIN(_mm256_max_ps(TN_LOW(a), TN_LOW(b)), _mm256_max_ps(TN_HIGH(a), TN_HIGH(b)));
 }
-static inline int vany_above(VU a, VU most) {
-    int any = 0;
-    for (int l = 0; l < VL; l++) any |= a[l] > most[l];
-    return any;
+static inline int vany(VI m) {
+    return (_mm256_movemask_ps(TN_LOW((V)m)) | _mm256_movemask_ps(TN_HIGH((V)m))) != 0;
 }
 static inline V vload_u8(const unsigned char *p) {
     __m256i lo = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
@@ -245,8 +243,8 @@ static inline V vmin(V a, V b) { /* vminq_f32 would give NaN for NaN in either *
 static inline V vmax(V a, V b) {
     return vsel(VMASK(a > b), a, b);
 }
-static inline int vany_above(VU a, VU most) {
-    return vmaxvq_u32(vcgtq_u32(a, most)) != 0;
+static inline int vany(VI m) {
+    return vmaxvq_u32((uint32x4_t)m) != 0;
 }
 static inline V vload_u8(const unsigned char *p) {
     uint32_t four;
@@ -278,6 +276,15 @@ static inline V vabs(V a) {
 static inline V vcopysign(V a, V b) {
     const VU sign = vbits(vset1((tn_real)-0.0));
     return vfrom_bits((vbits(a) & ~sign) | (vbits(b) & sign));
+}
+
+/* Any lane of a above most's: what vany(VMASK(a > most)) says; gcc 12 makes a vector of the mask first. */
+static inline int vany_above(VU a, VU most) {
+#if defined(TN_LEVEL_AVX512)
+    return _mm512_cmpgt_epu32_mask((__m512i)a, (__m512i)most) != 0;
+#else
+    return vany(VMASK(a > most));
+#endif
 }
 
 /*
