@@ -566,6 +566,25 @@ static void test_peak(void **state) {
     }
 }
 
+/* a[k] += zero g, for each number of arrays. */
+static void test_stream(void **state) {
+    (void)state;
+    enum { N = 64, MOST = 7 };
+    for (int l = 0; l < levels; l++)
+        for (int arrays = 1; arrays <= MOST; arrays++) {
+            tn_real a[MOST][N], g[N], *p[MOST];
+            for (int k = 0; k < MOST; k++) p[k] = a[k];
+            for (int i = 0; i < N; i++) g[i] = (tn_real)(i + 1);
+            for (int k = 0; k < MOST; k++)
+                for (int i = 0; i < N; i++) a[k][i] = (tn_real)(100 * k - i);
+            level[l]->stream(N, arrays, p, g, 0);
+            level[l]->stream(N, arrays, p, g, 2);
+            for (int k = 0; k < MOST; k++)
+                for (int i = 0; i < N; i++)
+                    assert_true(a[k][i] == (tn_real)(100 * k - i + (k < arrays ? 2 * (i + 1) : 0)));
+        }
+}
+
 static void test_table(void **state) {
     (void)state;
     assert_null(tn_kernels_level("sse9"));
@@ -607,6 +626,7 @@ int main(void) {
         cmocka_unit_test(test_digest),
 #endif
         cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_stream),
     };
     find_levels();
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -87,6 +87,11 @@ typedef struct tn_kernels {
     const tn_optim_def *const *optims;
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
+    /*
+     * a[k][i] += zero g[i], for k = 0 ... arrays - 1 and whole vectors of i: the traffic of an optimizer step, for
+     * benchmarks. With zero = 0 (and no infinite g) nothing changes.
+     */
+    void (*stream)(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 
     /* dst[c * ld_dst + r] = src[r * ld_src + c]: NCHW to NHWC and back. */
     void (*transpose)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
@@ -104,11 +109,13 @@ typedef struct tn_kernels {
      */
     void (*winograd_weights)(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
     void (*winograd_input)(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
-    void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m, ptrdiff_t step);
-    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias, int relu,
-                            tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
-    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step, const tn_real *bias,
-                                 int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel, ptrdiff_t pitch);
+    void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,
+                              ptrdiff_t step);
+    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                            const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
+    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                                 const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+                                 ptrdiff_t pitch);
 } tn_kernels_t;
 
 /* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */

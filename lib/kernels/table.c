@@ -42,6 +42,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gather_u8 = tn_k_gather_u8,
     .optims = optims,
     .peak = tn_k_peak,
+    .stream = tn_k_stream,
     .transpose = tn_k_transpose,
     .winograd_weights = tn_k_winograd_weights,
     .winograd_input = tn_k_winograd_input,
