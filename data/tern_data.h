@@ -208,8 +208,8 @@ TN_API void tn_image_free(tn_image *);                                 /* fine o
  * c: the channels wanted, 1 or 3; how: 0 or TN_IMAGE_CONTRAST. A file that is damaged or ends too early: -1.
  */
 TN_API int tn_image_read(const char *path, int c, int how, tn_image *out, tn_err *);
-TN_API int tn_image_decode(const void *file, size_t bytes, const char *name, int c, int how,
-                           tn_image *out, tn_err *);
+TN_API int tn_image_decode(const void *file, size_t bytes, const char *name, int c, int how, tn_image *out,
+                           tn_err *);
 TN_API int tn_image_resize(const tn_image *, int h, int w, tn_image *out, tn_err *); /* stretched to fit */
 TN_API int tn_image_write(const char *path, const tn_image *, tn_err *); /* PNG, by tn_write_file */
 /*

@@ -2,7 +2,7 @@
 /*
  * The loops that must be fast, behind one table a vector level.
  *
- * Every source in this folder is compiled once for each level (plain, avx2, avx512, neon) and fills one
+ * Every source in this folder and in optim/ is compiled once for each level (plain, avx2, avx512, neon) and fills one
  * const table; tn_kernels_get() hands out the best one that this processor runs, or the one that TERN_SIMD
  * names. All levels give the same bits: each element of a product is one k-ordered chain of fused
  * multiply-adds, every sum runs over TN_LANES virtual lanes that are added up in a fixed tree, and exp, log,
@@ -30,16 +30,6 @@ enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
 enum { TN_WINOGRAD_TILES = 6 };
 
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
-
-/* One elementwise Adam step; all scalars are made once a step in double and rounded once. */
-typedef struct {
-    tn_real beta1, one_minus_beta1, beta2, one_minus_beta2;
-    tn_real l2;        /* lambda of adaml2: g + l2 w enters the moments; 0 for adam and adamw */
-    tn_real shrink;    /* adamw: w (1 - shrink) before the step; 0 otherwise */
-    tn_real step;      /* lr / (1 - beta1^t) */
-    tn_real root_corr; /* 1 / sqrt(1 - beta2^t): sqrt(v) root_corr = sqrt(v / (1 - beta2^t)) */
-    tn_real eps;       /* added outside the root, after bias correction */
-} tn_adam_coef;
 
 typedef struct tn_kernels {
     const char *name; /* "plain", "avx2", "avx512", "neon" */
@@ -105,10 +95,15 @@ typedef struct tn_kernels {
      */
     void (*gather_u8)(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
                       tn_real *out);
-    /* One step on w, m and v in place; formula in adam.c. Moments below the smallest normal become 0. */
-    void (*adam)(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *);
+    /* The built-in optimizers, compiled for this level; NULL ends the list: optim/optim.h. */
+    const tn_optim_def *const *optims;
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
+    /*
+     * a[k][i] += zero g[i], for k = 0 ... arrays - 1 and whole vectors of i: the traffic of an optimizer step, for
+     * benchmarks. With zero = 0 (and no infinite g) nothing changes.
+     */
+    void (*stream)(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 
     /* dst[j * ld_dst + i] = src[i * ld_src + j]; they do not overlap */
     void (*transpose)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,

@@ -25,8 +25,8 @@
 #define tn_k_sum                  TN_LEVEL_NAME(sum)
 #define tn_k_sum_sq               TN_LEVEL_NAME(sum_sq)
 #define tn_k_row_lse              TN_LEVEL_NAME(row_lse)
-#define tn_k_adam                 TN_LEVEL_NAME(adam)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
+#define tn_k_stream               TN_LEVEL_NAME(stream)
 #define tn_k_winograd_weights     TN_LEVEL_NAME(winograd_weights)
 #define tn_k_transpose            TN_LEVEL_NAME(transpose)
 #define tn_k_winograd_input       TN_LEVEL_NAME(winograd_input)
@@ -72,8 +72,8 @@ double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
 void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
                        tn_real *y);
-void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
 double tn_k_peak(long rounds, tn_real *sink);
+void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
