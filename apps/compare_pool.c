@@ -31,6 +31,10 @@ typedef struct {
 
 struct data_cache {
     long clock;
+    /* the files as they are, from which the set of each seed is derived: reading and hashing them takes longest */
+    int have_whole;
+    char where[CONFIG_PATH];
+    tn_dataset whole;
     cached at[CACHE_SETS];
 };
 
@@ -53,6 +57,7 @@ static void drop(cached *c) {
 
 void data_cache_free(data_cache *c) {
     for (int i = 0; c && i < CACHE_SETS; i++) drop(&c->at[i]);
+    if (c && c->have_whole) tn_dataset_free(&c->whole);
     free(c);
 }
 
@@ -75,6 +80,17 @@ static cached *make_room(data_cache *c) {
     }
 }
 
+static int open_whole(data_cache *c, const run_config *config, tn_err *e) {
+    run_config all = run_config_default();
+    if (c->have_whole && strcmp(c->where, config->data) == 0) return 0;
+    if (c->have_whole) tn_dataset_free(&c->whole);
+    snprintf(all.data, sizeof all.data, "%s", config->data);
+    all.val_size = 0;
+    c->have_whole = run_open_data(&all, &c->whole, e) == 0;
+    snprintf(c->where, sizeof c->where, "%s", config->data);
+    return c->have_whole ? 0 : -1;
+}
+
 const tn_dataset *data_cache_get(data_cache *c, const run_config *config, tn_err *e) {
     c->clock++;
     for (int i = 0; i < CACHE_SETS; i++)
@@ -83,7 +99,8 @@ const tn_dataset *data_cache_get(data_cache *c, const run_config *config, tn_err
             return &c->at[i].set;
         }
     cached *at = make_room(c);
-    if (run_open_data(config, &at->set, e)) return NULL;
+    tn_data_options o = run_config_data(config);
+    if (open_whole(c, config, e) || tn_dataset_derive(&c->whole, &o, &at->set, e)) return NULL;
     at->config = *config;
     at->used = c->clock;
     return &at->set;
