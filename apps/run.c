@@ -219,6 +219,7 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (r->how.save && *r->how.save) *r->how.save = 0, saves = 1;
     if (r->how.stop && *r->how.stop) saves = 1;
     if (r->files && r->how.log_steps && rundir_step(r->files, r, e)) return -1;
+    if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
     if (saves && checkpoint(r, e)) return -1;
