@@ -69,6 +69,7 @@
 #define tn_data_options_default tn64_data_options_default
 #define tn_data_picture tn64_data_picture
 #define tn_data_sheet tn64_data_sheet
+#define tn_dataset_derive tn64_dataset_derive
 #define tn_dataset_free tn64_dataset_free
 #define tn_dataset_images tn64_dataset_images
 #define tn_dataset_mnist tn64_dataset_mnist
