@@ -97,6 +97,23 @@ typedef struct tn_kernels {
                       tn_real *out);
     /* The built-in optimizers, compiled for this level; NULL ends the list: optim/optim.h. */
     const tn_optim_def *const *optims;
+    /*
+     * Gradients of a convolution from what is not zero in the gradient of its output, see conv_sparse.c. Images are NHWC, a
+     * row of one is pitch reals. A piece of a window is rows <= 5 by cols <= 6 vectors, rows cols <= sparse_cells.
+     * dw: sum (rows, cols vectors) += value[e] x[off[e] + window], for e = 0 ... n - 1.
+     * dx: for each position p, entries e = start[p] ... start[p + 1] - 1: the window at g + off[p] += sum over e of
+     * value[e] w[channel[e]], w (channels, rows, cols vectors); lanes of the last vector of a row count.
+     * list: the x[i] that are not zero (and have place[i] = which, unless place is NULL) and their tags, in order; returns how
+     * many. value, out and tag have room for a vector more.
+     */
+    int sparse_cells;
+    void (*sparse_dw)(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
+                      ptrdiff_t pitch, tn_real *sum);
+    void (*sparse_dx)(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
+                      const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
+    int (*sparse_list)(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
+                       tn_real *value, int *out);
+
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
     /*
