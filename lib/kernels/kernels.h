@@ -114,6 +114,13 @@ typedef struct tn_kernels {
     int (*sparse_list)(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
                        tn_real *value, int *out);
 
+    /*
+     * sum (taps, TN_LANES) += over rows and columns of g x at each tap: lane l of tap t adds g[r][c] x[r * pitch + c + off[t]]
+     * for c = l, l + TN_LANES, ... g has rows of blocks TN_LANES reals without gaps.
+     */
+    void (*planes_dw)(int taps, const int *off, int rows, int blocks, const tn_real *g, const tn_real *x,
+                      ptrdiff_t pitch, tn_real *sum);
+
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
     /*

@@ -55,6 +55,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sparse_dw = tn_k_sparse_dw,
     .sparse_dx = tn_k_sparse_dx,
     .sparse_list = tn_k_sparse_list,
+    .planes_dw = tn_k_planes_dw,
     .peak = tn_k_peak,
     .stream = tn_k_stream,
     .transpose = tn_k_transpose,
