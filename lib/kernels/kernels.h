@@ -121,6 +121,9 @@ typedef struct tn_kernels {
     void (*planes_dw)(int taps, const int *off, int rows, int blocks, const tn_real *g, const tn_real *x,
                       ptrdiff_t pitch, tn_real *sum);
 
+    /* y[i] = 0 x[i] with probability limit / 2^32, else keep x[i], by draws from the splitmix64 generator in this state. */
+    void (*dropout)(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
+
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
     /*

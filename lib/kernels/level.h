@@ -29,6 +29,7 @@
 #define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
 #define tn_k_sparse_list          TN_LEVEL_NAME(sparse_list)
 #define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
+#define tn_k_dropout              TN_LEVEL_NAME(dropout)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
 #define tn_k_stream               TN_LEVEL_NAME(stream)
 #define tn_k_winograd_weights     TN_LEVEL_NAME(winograd_weights)
@@ -84,6 +85,7 @@ int tn_k_sparse_list(int n, const tn_real *x, const tn_real *place, tn_real whic
                      tn_real *value, int *out);
 void tn_k_planes_dw(int taps, const int *off, int rows, int blocks, const tn_real *g, const tn_real *x,
                     ptrdiff_t pitch, tn_real *sum);
+void tn_k_dropout(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
 double tn_k_peak(long rounds, tn_real *sink);
 void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
