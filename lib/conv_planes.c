@@ -20,7 +20,8 @@ typedef struct {
     const tn_kernels_t *k;
     const tn_conv_plan *p;
     const tn_real *x, *y, *gy;
-    int chunks, blocks;      /* blocks: of TN_LANES pixels in a row */
+    int chunks,
+        blocks; /* blocks: of TN_LANES pixels in a plane of the gradient, which has the pitch of the image */
     int row, plane;          /* of the image in its frame of zeros */
     int *off;                /* of each tap */
     tn_real *part, *scratch; /* (chunks, co, k, TN_LANES) sums */
@@ -38,23 +39,12 @@ static void frame(const job *j, const tn_real *x, tn_real *out) {
                    (size_t)g->w * sizeof *x);
 }
 
-/* One plane of the gradient, behind ReLU, in rows of whole blocks; what fills them up is zero and stays. */
-static void behind_relu(const job *j, const tn_real *gy, const tn_real *y, tn_real *out) {
-    const tn_window *g = &j->p->g;
-    for (int r = 0; r < g->oh; r++, gy += g->ow, out += j->blocks * TN_LANES) {
-        if (y)
-            j->k->relu_mask((size_t)g->ow, gy, y + (ptrdiff_t)r * g->ow, out);
-        else
-            memcpy(out, gy, (size_t)g->ow * sizeof *gy);
-    }
-}
-
 static void planes_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_conv_plan *p = j->p;
     const int co = p->co, taps = p->k;
     const size_t area = (size_t)p->g.oh * (size_t)p->g.ow, sums = (size_t)taps * TN_LANES;
-    const size_t padded = (size_t)p->g.oh * (size_t)j->blocks * TN_LANES;
+    const size_t padded = (size_t)j->blocks * TN_LANES;
     tn_real *image = j->scratch + (size_t)chunk * j->scratch_len, *g = image + j->image_len;
     tn_real *part = j->part + (size_t)chunk * (size_t)co * sums;
     double *bias = j->bias_part + (size_t)chunk * (size_t)co;
@@ -66,10 +56,9 @@ static void planes_chunk(void *arg, int chunk) {
         frame(j, j->x + (size_t)n * (size_t)(p->g.c * p->g.h * p->g.w), image);
         for (int o = 0; o < co; o++) {
             const size_t at = ((size_t)n * (size_t)co + (size_t)o) * area;
-            behind_relu(j, j->gy + at, j->y ? j->y + at : NULL, g);
+            j->k->planes_gradient(p->g.oh, p->g.ow, j->gy + at, j->y ? j->y + at : NULL, g, j->row);
             if (j->gb) bias[o] += j->k->sum(padded, g);
-            if (j->gw)
-                j->k->planes_dw(taps, j->off, p->g.oh, j->blocks, g, image, j->row, part + (size_t)o * sums);
+            if (j->gw) j->k->planes_dw(taps, j->off, j->blocks, g, image, part + (size_t)o * sums);
         }
     }
 }
@@ -100,14 +89,14 @@ void tn_conv_planes_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *x, co
     job j = {.k = tn_kernels_get(NULL), .p = p, .x = x, .y = y, .gy = gy, .gw = gw, .gb = gb, .add = add};
     int n = 0;
     j.chunks = p->n < CHUNKS ? p->n : CHUNKS;
-    j.blocks = (g->ow + TN_LANES - 1) / TN_LANES;
     j.row = g->w + 2 * g->pw, j.plane = j.row * (g->h + 2 * g->ph);
+    j.blocks = (g->oh * j.row + TN_LANES - 1) / TN_LANES;
     j.off = tn_scratch(t, (size_t)p->k * sizeof *j.off);
     for (int c = 0; c < g->c; c++)
         for (int i = 0; i < g->kh; i++)
             for (int l = 0; l < g->kw; l++) j.off[n++] = c * j.plane + i * j.row + l;
     j.image_len = ((size_t)g->c * (size_t)j.plane + ROOM + 15) / 16 * 16;
-    j.scratch_len = j.image_len + (size_t)g->oh * (size_t)j.blocks * TN_LANES;
+    j.scratch_len = j.image_len + (size_t)j.blocks * TN_LANES + ROOM;
     j.scratch = tn_scratch(t, (size_t)j.chunks * j.scratch_len * sizeof *j.scratch);
     j.part = tn_scratch(t, (size_t)(j.chunks * p->co) * (size_t)p->k * TN_LANES * sizeof *j.part);
     j.bias_part = tn_scratch(t, (size_t)(j.chunks * p->co) * sizeof *j.bias_part);

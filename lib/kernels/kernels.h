@@ -115,11 +115,14 @@ typedef struct tn_kernels {
                        tn_real *value, int *out);
 
     /*
-     * sum (taps, TN_LANES) += over rows and columns of g x at each tap: lane l of tap t adds g[r][c] x[r * pitch + c + off[t]]
-     * for c = l, l + TN_LANES, ... g has rows of blocks TN_LANES reals without gaps.
+     * sum (taps, TN_LANES) += g x at each tap: lane l of tap t adds g[i] x[i + off[t]] for i = l, l + TN_LANES, ... below
+     * blocks TN_LANES.
      */
-    void (*planes_dw)(int taps, const int *off, int rows, int blocks, const tn_real *g, const tn_real *x,
-                      ptrdiff_t pitch, tn_real *sum);
+    void (*planes_dw)(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+    /* The gradient behind ReLU, or gy itself for y NULL, of rows by cols, to rows of pitch reals, filled up with zeros. out has
+     * room for a vector more, which may be written. */
+    void (*planes_gradient)(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
+                            ptrdiff_t pitch);
 
     /* y[i] = 0 x[i] with probability limit / 2^32, else keep x[i], by draws from the splitmix64 generator in this state. */
     void (*dropout)(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);

@@ -57,6 +57,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sparse_list = tn_k_sparse_list,
     .planes_dw = tn_k_planes_dw,
     .dropout = tn_k_dropout,
+    .planes_gradient = tn_k_planes_gradient,
     .peak = tn_k_peak,
     .stream = tn_k_stream,
     .transpose = tn_k_transpose,
