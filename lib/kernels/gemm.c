@@ -52,6 +52,7 @@ typedef void tile_fn(int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const 
         V x = vset1(a[i * rs]);                             \
         l##i = vfma(x, bl, l##i), r##i = vfma(x, br, r##i); \
     }
+#define FETCH(i) __builtin_prefetch(c + i * ldc, 1), __builtin_prefetch(c + i * ldc + VL, 1);
 #define BIAS(i)  l##i += bl, r##i += br;
 #define RECT(i)  l##i = vmax(zero, l##i), r##i = vmax(zero, r##i);
 #define STORE(i) vstore(c + i * ldc, l##i), vstore(c + i * ldc + VL, r##i);
@@ -73,6 +74,8 @@ typedef void tile_fn(int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const 
         ROWS_##rows(ZERO);                                                                              \
         if (o->flags & ADD) {                                                                           \
             ROWS_##rows(LOAD)                                                                           \
+        } else {                                                                                        \
+            ROWS_##rows(FETCH)                                                                          \
         }                                                                                               \
         for (int p = 0; p < k; p++, a += cs, b += bs) {                                                 \
             bl = vload(b), br = vload(b + VL);                                                          \
@@ -183,10 +186,17 @@ static a_block copy_rows(int m, int k, const tn_real *a, ptrdiff_t rs, tn_real *
     return (a_block){dst, stride, 1, k, 0, 0};
 }
 
-/* One block of A by one panel of B, whose rows are bs apart. */
-static void block_by_panel(int m, int cols, const a_block *a, const tn_real *b, ptrdiff_t bs, tn_real *c,
-                           const tile_out *o) {
+/*
+ * One block of A by one panel of B, whose rows are bs apart. next: the panel after it when it is to be fetched ahead,
+ * since the processor does not foresee such strides; or NULL.
+ */
+static void block_by_panel(int m, int cols, const a_block *a, const tn_real *b, ptrdiff_t bs,
+                           const tn_real *next, tn_real *c, const tile_out *o) {
     for (int i = 0, rows; i < m; i += rows, c += rows * o->ldc) {
+        if (next) /* this tile's share of the rows of the next panel */
+            for (int p = (int)((long)a->k * i / m), end = (int)((long)a->k * (i + MR) / m);
+                 p < end && p < a->k; p++)
+                __builtin_prefetch(next + p * bs), __builtin_prefetch(next + p * bs + VL);
         rows = a->strip ? (m - i < MR ? m - i : MR) : tile_rows(m - i);
         const tn_real *start =
             a->strip ? a->a + (ptrdiff_t)i * a->strip + (ptrdiff_t)a->at * rows : a->a + i * a->rs;
@@ -282,16 +292,16 @@ static void product(const factors *f) {
             int in_place = !b->packed && readable_in_place(b, mb, kb);
             for (int j = 0; j < f->n; j += NR) {
                 int cols = f->n - j < NR ? f->n - j : NR;
-                const tn_real *panel = b_copy;
+                const tn_real *panel = b_copy, *next = NULL;
                 ptrdiff_t bs = NR;
                 if (b->packed)
                     panel = b->b + (ptrdiff_t)j * k + (ptrdiff_t)p * NR;
                 else if (in_place && (cols == NR || cols == VL))
-                    panel = b->b + p * b->rs + j, bs = b->rs;
+                    panel = b->b + p * b->rs + j, bs = b->rs, next = j + 2 * NR <= f->n ? panel + NR : NULL;
                 else
                     tn_k_pack_panel(kb, cols, b->b + p * b->rs + j * b->cs, b->rs, b->cs, b_copy);
                 tile_out o = {f->ldc, last && f->bias ? f->bias + j : NULL, flags};
-                block_by_panel(mb, cols, &ab, panel, bs, f->c + i * f->ldc + j, &o);
+                block_by_panel(mb, cols, &ab, panel, bs, next, f->c + i * f->ldc + j, &o);
             }
         }
     }
