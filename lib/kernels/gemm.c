@@ -61,21 +61,10 @@ static a_block copy_rows(int m, int k, const tn_real *a, ptrdiff_t rs, tn_real *
     return (a_block){dst, stride, 1, k, 0, 0};
 }
 
-/* The tile at row i of m fetches its share of a panel's rows. */
-static inline void fetch_share(int k, int i, int m, int cols, const tn_real *b, ptrdiff_t bs) {
-    int p = (int)((long)k * i / m), end = (int)((long)k * (i + MR) / m);
-    for (; p < end && p < k; p++)
-        for (int j = 0; j < cols; j += VL) __builtin_prefetch(b + p * bs + j);
-}
-
-/*
- * One block of A by one panel of B, whose rows are bs apart. next: the panel after it when it is to be fetched ahead,
- * since the processor does not foresee such strides; or NULL.
- */
-static void block_by_panel(int m, int cols, const a_block *a, const tn_real *b, ptrdiff_t bs,
-                           const tn_real *next, tn_real *c, const tile_out *o) {
+/* One block of A by one panel of B, whose rows are bs apart. */
+static void block_by_panel(int m, int cols, const a_block *a, const tn_real *b, ptrdiff_t bs, tn_real *c,
+                           const tile_out *o) {
     for (int i = 0, rows; i < m; i += rows, c += rows * o->ldc) {
-        if (next) fetch_share(a->k, i, m, cols, next, bs);
         rows = a->strip ? (m - i < MR ? m - i : MR) : tile_rows(m - i);
         const tn_real *start =
             a->strip ? a->a + (ptrdiff_t)i * a->strip + (ptrdiff_t)a->at * rows : a->a + i * a->rs;
@@ -165,19 +154,18 @@ static void product(const factors *f) {
             int in_place = !b->packed && readable_in_place(b, mb, kb);
             for (int j = 0, cols; j < f->n; j += cols) {
                 cols = f->n - j < NR ? f->n - j : NR;
-                const tn_real *panel = b_copy, *next = NULL;
+                const tn_real *panel = b_copy;
                 ptrdiff_t bs = NR;
                 if (b->packed) {
                     panel = b->b + (ptrdiff_t)j * k + (ptrdiff_t)p * NR;
                 } else if (in_place && (cols == NR || cols == VL)) {
                     if (WIDE && f->n - j >= WIDE) cols = WIDE;
                     panel = b->b + p * b->rs + j, bs = b->rs;
-                    if (j + cols < f->n) next = panel + cols;
                 } else {
                     tn_k_pack_panel(kb, cols, b->b + p * b->rs + j * b->cs, b->rs, b->cs, b_copy);
                 }
                 tile_out o = {f->ldc, last && f->bias ? f->bias + j : NULL, flags};
-                block_by_panel(mb, cols, &ab, panel, bs, next, f->c + i * f->ldc + j, &o);
+                block_by_panel(mb, cols, &ab, panel, bs, f->c + i * f->ldc + j, &o);
             }
         }
     }

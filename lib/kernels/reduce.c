@@ -60,10 +60,13 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
         for (int i = 0; i < rows; i++) s += vload(x + i * ld + j);
         vstore(out + j, s);
     }
-    for (; j < cols; j++) {
-        tn_real s = add ? out[j] : 0;
-        for (int i = 0; i < rows; i++) s += x[i * ld + j];
-        out[j] = s;
+    if (j < cols) { /* side by side, for the same reason */
+        int rest = cols - j;
+        tn_real s[VL] = {0};
+        if (add) memcpy(s, out + j, (size_t)rest * sizeof *s);
+        for (int i = 0; i < rows; i++)
+            for (int l = 0; l < rest; l++) s[l] += x[i * ld + j + l];
+        memcpy(out + j, s, (size_t)rest * sizeof *s);
     }
 }
 
