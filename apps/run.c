@@ -134,6 +134,7 @@ static int one_step(run *r) {
     if (r->order_epoch != epoch) {
         tn_epoch_order((uint64_t)r->config.seed, epoch, n, r->config.shuffle, r->order);
         r->order_epoch = epoch;
+        tn_profile_lap(r->how.profile, "data");
     }
     if (b.first == 0) r->epoch_loss = r->epoch_images = 0;
     tn_tick tick = run_tick(r, r->step);
@@ -157,7 +158,7 @@ void run_eval_weights(run *r, int on) {
 
 static score score_part(run *r, const tn_data *d, tn_real *outputs, int *predicted) {
     run_eval_weights(r, 1);
-    score s = evaluate(r->model, r->eval_tape, d, outputs, predicted);
+    score s = evaluate(r->model, r->tape, d, outputs, predicted);
     run_eval_weights(r, 0);
     return s;
 }
@@ -219,9 +220,13 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (r->how.save && *r->how.save) *r->how.save = 0, saves = 1;
     if (r->how.stop && *r->how.stop) saves = 1;
     if (r->files && r->how.log_steps && rundir_step(r->files, r, e)) return -1;
+    tn_profile_lap(r->how.profile, "log");
+    if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
+    if (evaluates) tn_profile_lap(r->how.profile, "evaluation");
     if (saves && checkpoint(r, e)) return -1;
+    if (saves) tn_profile_lap(r->how.profile, "checkpoint");
     tell(r, RUN_ON_STEP);
     if (epoch_ends || last)
         tell(r, RUN_ON_EPOCH);
@@ -289,6 +294,10 @@ static int finish(run *r, tn_err *e) {
         json_t *j = run_summary_json(s);
         if (!j) return tn_fail(e, "not enough memory for the summary");
         json_object_set_new(j, "peak_kib", json_integer(host_peak_kib()));
+        if (r->how.profile && rundir_event(r->files, "profile", run_profile_json(r->how.profile), e)) {
+            json_decref(j);
+            return -1;
+        }
         if (rundir_event(r->files, "run_end", json_incref(j), e)
             || rundir_json(r->files, "summary.json", j, e))
             return -1;
@@ -306,6 +315,7 @@ static int loop(run *r, tn_err *e) {
     int code = 0;
     if (limit < r->step) limit = r->step;
     if (r->step == limit && !stopped(r) && validate(r, 0, e)) return -1;
+    tn_tape_profile(r->tape, r->how.profile);
     while (!code && r->sum.status != RUN_DIVERGED && r->step < limit && !stopped(r)) {
         double start = now_seconds();
         double before = r->epoch_images * (r->step % r->per_epoch != 0);
@@ -315,6 +325,7 @@ static int loop(run *r, tn_err *e) {
         r->done_here++;
         code = after_step(r, limit, e);
     }
+    tn_tape_profile(r->tape, NULL);
     if (code < 0) return -1;
     if (r->sum.status == RUN_DIVERGED) return 0;
     r->sum.status = r->step == r->total ? RUN_FINISHED : r->step == limit ? RUN_STOPPED : RUN_INTERRUPTED;

@@ -32,6 +32,10 @@ void *tn_mem_new(size_t bytes) {
     return p ? memset(p, 0, bytes) : NULL;
 }
 
+void *tn_mem_raw(size_t bytes) {
+    return allocator.alloc(bytes ? bytes : 1);
+}
+
 void *tn_mem_resize(void *p, size_t bytes) {
     return allocator.resize(p, bytes ? bytes : 1);
 }
@@ -41,13 +45,18 @@ void tn_free(void *p) {
 }
 
 /* The pointer that the allocator gave stands in the word before the aligned block. */
-void *tn_mem_aligned(size_t bytes) {
+void *tn_mem_aligned_raw(size_t bytes) {
     if (bytes > SIZE_MAX - 128) return NULL;
     char *raw = allocator.alloc(bytes + 64 + sizeof(void *));
     if (!raw) return NULL;
     uintptr_t at = ((uintptr_t)raw + sizeof(void *) + 63) & ~(uintptr_t)63;
     ((void **)at)[-1] = raw;
-    return memset((void *)at, 0, bytes);
+    return (void *)at;
+}
+
+void *tn_mem_aligned(size_t bytes) {
+    void *p = tn_mem_aligned_raw(bytes);
+    return p ? memset(p, 0, bytes) : NULL;
 }
 
 void tn_mem_aligned_free(void *p) {

@@ -4,6 +4,17 @@
  */
 #include "level.h"
 
+#define TN_OPTIM(name) extern const tn_optim_def TN_LEVEL_NAME(optim_##name);
+#include "optims.def"
+#undef TN_OPTIM
+
+/* NULL ends the list. */
+static const tn_optim_def *const optims[] = {
+#define TN_OPTIM(name) &TN_LEVEL_NAME(optim_##name),
+#include "optims.def"
+#undef TN_OPTIM
+    NULL};
+
 extern const tn_kernels_t TN_LEVEL_NAME(table);
 
 const tn_kernels_t TN_LEVEL_NAME(table) = {
@@ -32,6 +43,18 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .row_lse = tn_k_row_lse,
     .softmax_rows = tn_k_softmax_rows,
     .gather_u8 = tn_k_gather_u8,
-    .adam = tn_k_adam,
+    .optims = optims,
     .peak = tn_k_peak,
+    .stream = tn_k_stream,
+    .transpose = tn_k_transpose,
+    .conv_pixels = tn_k_conv_pixels,
+    .conv_channels = tn_k_conv_channels,
+    .max_pool_plane = tn_k_max_pool_plane,
+    .max_pool_channels = tn_k_max_pool_channels,
+    .to_u8 = tn_k_to_u8,
+    .winograd_weights = tn_k_winograd_weights,
+    .winograd_input = tn_k_winograd_input,
+    .winograd_products = tn_k_winograd_products,
+    .winograd_output = tn_k_winograd_output,
+    .winograd_output_pool = tn_k_winograd_output_pool,
 };
