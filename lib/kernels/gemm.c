@@ -7,145 +7,23 @@
  * Every element is one chain of fused multiply-adds over k, begun at 0 or at C. Between two blocks of k the
  * chain rests in C, so its bits depend on no block or tile size.
  */
-#include "level.h"
+#include "tile.h"
 
 enum {
-    KC = 288,                                  /* rows of B in a block: KC x NR stays in L1 */
-    MC = 240,                                  /* rows of A in a block that is read in place */
+    KC = 6400 / NR, /* rows of B in a block: 25 KB stay in L1 beside the rows of A */
+    MC = 240,       /* rows of A in a block that is read in place */
     A_COPY = 80 * 1024 / (int)sizeof(tn_real), /* room for a block of A that is copied */
     B_COPY = KC * NR,                          /* room for a panel of B that is packed on the way */
     TURN_K = 32,                               /* rows of A that are turned at a time: they stay in L1 */
     A_PAD = 16,                                /* keeps the rows of a copy out of one cache set */
     LINE = 64,                                 /* bytes of a cache line */
-    PANEL_ROWS = 256,                          /* rows of B in L1 that are read in place */
-    ADD = 1,                                   /* tile flags: begin at C */
-    RELU = 2                                   /* end with max(0, .) */
+    PANEL_ROWS = 256                           /* rows of B in L1 that are read in place */
 };
-
-/* What a tile of C needs beside the factors and its place. */
-typedef struct {
-    ptrdiff_t ldc;
-    const tn_real *bias; /* NR of them, or NULL */
-    int flags;
-} tile_out;
-
-typedef void tile_fn(int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b, ptrdiff_t bs,
-                     tn_real *c, const tile_out *o);
-
-/*
- * The register tile, written for each number of rows with named accumulators: compilers keep an array of
- * accumulators in memory. ROWS_r(F) is F(0) ... F(r-1).
- */
-#define ROWS_1(F) F(0)
-#define ROWS_2(F) ROWS_1(F) F(1)
-#define ROWS_3(F) ROWS_2(F) F(2)
-#define ROWS_4(F) ROWS_3(F) F(3)
-#define ROWS_5(F) ROWS_4(F) F(4)
-#define ROWS_6(F) ROWS_5(F) F(5)
-#define ROWS_7(F) ROWS_6(F) F(6)
-#define ROWS_8(F) ROWS_7(F) F(7)
-
-#define ZERO(i) V l##i = vset1(0), r##i = vset1(0);
-#define LOAD(i) l##i = vload(c + i * ldc), r##i = vload(c + i * ldc + VL);
-#define STEP(i)                                             \
-    {                                                       \
-        V x = vset1(a[i * rs]);                             \
-        l##i = vfma(x, bl, l##i), r##i = vfma(x, br, r##i); \
-    }
-#define BIAS(i)  l##i += bl, r##i += br;
-#define RECT(i)  l##i = vmax(zero, l##i), r##i = vmax(zero, r##i);
-#define STORE(i) vstore(c + i * ldc, l##i), vstore(c + i * ldc + VL, r##i);
-
-/* The same for a tile of one vector: r is gone. */
-#define ZERO1(i)  V l##i = vset1(0);
-#define LOAD1(i)  l##i = vload(c + i * ldc);
-#define STEP1(i)  l##i = vfma(vset1(a[i * rs]), bl, l##i);
-#define BIAS1(i)  l##i += bl;
-#define RECT1(i)  l##i = vmax(zero, l##i);
-#define STORE1(i) vstore(c + i * ldc, l##i);
-
-/* B's rows are bs apart: NR in a panel. */
-#define TILE(rows)                                                                                      \
-    static void tile_##rows(int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,      \
-                            ptrdiff_t bs, tn_real *c, const tile_out *o) {                              \
-        V bl, br;                                                                                       \
-        const ptrdiff_t ldc = o->ldc;                                                                   \
-        ROWS_##rows(ZERO);                                                                              \
-        if (o->flags & ADD) {                                                                           \
-            ROWS_##rows(LOAD)                                                                           \
-        }                                                                                               \
-        for (int p = 0; p < k; p++, a += cs, b += bs) {                                                 \
-            bl = vload(b), br = vload(b + VL);                                                          \
-            ROWS_##rows(STEP)                                                                           \
-        }                                                                                               \
-        if (o->bias) {                                                                                  \
-            bl = vload(o->bias), br = vload(o->bias + VL);                                              \
-            ROWS_##rows(BIAS)                                                                           \
-        }                                                                                               \
-        if (o->flags & RELU) {                                                                          \
-            const V zero = vset1(0);                                                                    \
-            ROWS_##rows(RECT)                                                                           \
-        }                                                                                               \
-        ROWS_##rows(STORE)                                                                              \
-    }                                                                                                   \
-    static void half_tile_##rows(int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b, \
-                                 ptrdiff_t bs, tn_real *c, const tile_out *o) {                         \
-        V bl;                                                                                           \
-        const ptrdiff_t ldc = o->ldc;                                                                   \
-        ROWS_##rows(ZERO1);                                                                             \
-        if (o->flags & ADD) {                                                                           \
-            ROWS_##rows(LOAD1)                                                                          \
-        }                                                                                               \
-        for (int p = 0; p < k; p++, a += cs, b += bs) {                                                 \
-            bl = vload(b);                                                                              \
-            ROWS_##rows(STEP1)                                                                          \
-        }                                                                                               \
-        if (o->bias) {                                                                                  \
-            bl = vload(o->bias);                                                                        \
-            ROWS_##rows(BIAS1)                                                                          \
-        }                                                                                               \
-        if (o->flags & RELU) {                                                                          \
-            const V zero = vset1(0);                                                                    \
-            ROWS_##rows(RECT1)                                                                          \
-        }                                                                                               \
-        ROWS_##rows(STORE1)                                                                             \
-    } /* declared again, so that the macro ends with a semicolon */                                     \
-    static tile_fn tile_##rows
-
-TILE(1);
-TILE(2);
-TILE(3);
-TILE(4);
-TILE(5);
-TILE(6);
-TILE(7);
-TILE(8);
-
-/* By number of rows; of two vectors and of one. */
-static tile_fn *const tiles[TN_MR_MAX + 1] = {NULL,   tile_1, tile_2, tile_3, tile_4,
-                                              tile_5, tile_6, tile_7, tile_8};
-static tile_fn *const half_tiles[TN_MR_MAX + 1] = {NULL,        half_tile_1, half_tile_2,
-                                                   half_tile_3, half_tile_4, half_tile_5,
-                                                   half_tile_6, half_tile_7, half_tile_8};
 
 /* Rows of the next tile: MR, but the last two share what is left: a thin tile does not fill the units. */
 static int tile_rows(int left) {
     if (left <= MR) return left;
     return left >= 2 * MR ? MR : (left + 1) / 2;
-}
-
-/* A tile at the right edge of C goes through a whole one on the stack; b is packed, hence filled up. */
-static void edge_tile(int rows, int cols, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs,
-                      const tn_real *b, tn_real *c, const tile_out *o) {
-    tn_real whole[MR * NR], bias[NR];
-    tile_out t = {NR, o->bias ? bias : NULL, o->flags};
-    memset(whole, 0, sizeof whole);
-    memset(bias, 0, sizeof bias);
-    if (o->bias) memcpy(bias, o->bias, (size_t)cols * sizeof *bias);
-    if (o->flags & ADD)
-        for (int i = 0; i < rows; i++) memcpy(whole + i * NR, c + i * o->ldc, (size_t)cols * sizeof *c);
-    (cols <= VL ? half_tiles : tiles)[rows](k, a, rs, cs, b, NR, whole, &t);
-    for (int i = 0; i < rows; i++) memcpy(c + i * o->ldc, whole + i * NR, (size_t)cols * sizeof *c);
 }
 
 /* A block of A, k columns wide. */
@@ -190,13 +68,7 @@ static void block_by_panel(int m, int cols, const a_block *a, const tn_real *b, 
         rows = a->strip ? (m - i < MR ? m - i : MR) : tile_rows(m - i);
         const tn_real *start =
             a->strip ? a->a + (ptrdiff_t)i * a->strip + (ptrdiff_t)a->at * rows : a->a + i * a->rs;
-        ptrdiff_t cs = a->strip ? rows : a->cs;
-        if (cols == NR)
-            tiles[rows](a->k, start, a->rs, cs, b, bs, c, o);
-        else if (cols == VL)
-            half_tiles[rows](a->k, start, a->rs, cs, b, bs, c, o);
-        else
-            edge_tile(rows, cols, a->k, start, a->rs, cs, b, c, o);
+        any_tile(rows, cols, a->k, start, a->rs, a->strip ? rows : a->cs, b, bs, c, o);
     }
 }
 
@@ -280,16 +152,18 @@ static void product(const factors *f) {
             a_block ab = block_of_a(f, i, mb, p, kb, a_copy);
             int flags = (f->add || !first ? ADD : 0) | (last && f->relu ? RELU : 0);
             int in_place = !b->packed && readable_in_place(b, mb, kb);
-            for (int j = 0; j < f->n; j += NR) {
-                int cols = f->n - j < NR ? f->n - j : NR;
+            for (int j = 0, cols; j < f->n; j += cols) {
+                cols = f->n - j < NR ? f->n - j : NR;
                 const tn_real *panel = b_copy;
                 ptrdiff_t bs = NR;
-                if (b->packed)
+                if (b->packed) {
                     panel = b->b + (ptrdiff_t)j * k + (ptrdiff_t)p * NR;
-                else if (in_place && (cols == NR || cols == VL))
+                } else if (in_place && (cols == NR || cols == VL)) {
+                    if (WIDE && f->n - j >= WIDE) cols = WIDE;
                     panel = b->b + p * b->rs + j, bs = b->rs;
-                else
+                } else {
                     tn_k_pack_panel(kb, cols, b->b + p * b->rs + j * b->cs, b->rs, b->cs, b_copy);
+                }
                 tile_out o = {f->ldc, last && f->bias ? f->bias + j : NULL, flags};
                 block_by_panel(mb, cols, &ab, panel, bs, f->c + i * f->ldc + j, &o);
             }
