@@ -102,6 +102,7 @@ static void on_event(void *arg, const run *r, run_event event) {
         epoch_line(r, 0);
         break;
     case RUN_ON_CHECKPOINT:
+    case RUN_ON_LAST:
         break;
     case RUN_ON_WARNING:
         term_clear();

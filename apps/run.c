@@ -221,6 +221,7 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (r->how.stop && *r->how.stop) saves = 1;
     if (r->files && r->how.log_steps && rundir_step(r->files, r, e)) return -1;
     tn_profile_lap(r->how.profile, "log");
+    if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
     if (evaluates) tn_profile_lap(r->how.profile, "evaluation");

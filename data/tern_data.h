@@ -134,6 +134,11 @@ TN_API int tn_dataset_open(const char *where, const tn_data_options *, tn_datase
 /* The same with a definition given: dir a directory or NULL, options "key=value,..." or NULL. */
 TN_API int tn_dataset_open_def(const tn_dataset_def *, const char *dir, const char *options,
                                const tn_data_options *, tn_dataset *out, tn_err *);
+/*
+ * What tn_dataset_open would give with these options, out of a set that was opened whole (val_size 0, no subset, no
+ * noise, not normalized): without reading and hashing the files again. Nothing is shared; -1 with a message.
+ */
+TN_API int tn_dataset_derive(const tn_dataset *whole, const tn_data_options *, tn_dataset *out, tn_err *);
 TN_API void tn_dataset_free(tn_dataset *);
 
 /* ---- 4. Batches --------------------------------------------------------------------------------------- */

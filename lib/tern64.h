@@ -49,10 +49,15 @@
 #define tn_conv2d_act tn64_conv2d_act
 #define tn_conv2d_dw tn64_conv2d_dw
 #define tn_conv2d_dx tn64_conv2d_dx
+#define tn_conv2d_pool tn64_conv2d_pool
+#define tn_conv_fast_forward tn64_conv_fast_forward
 #define tn_conv_forward tn64_conv_forward
 #define tn_conv_fwd tn64_conv_fwd
 #define tn_conv_input_grad tn64_conv_input_grad
 #define tn_conv_new tn64_conv_new
+#define tn_conv_pool_backward tn64_conv_pool_backward
+#define tn_conv_pool_forward tn64_conv_pool_forward
+#define tn_conv_pool_fwd tn64_conv_pool_fwd
 #define tn_conv_same tn64_conv_same
 #define tn_conv_shape tn64_conv_shape
 #define tn_conv_valid tn64_conv_valid
@@ -64,6 +69,7 @@
 #define tn_data_options_default tn64_data_options_default
 #define tn_data_picture tn64_data_picture
 #define tn_data_sheet tn64_data_sheet
+#define tn_dataset_derive tn64_dataset_derive
 #define tn_dataset_free tn64_dataset_free
 #define tn_dataset_images tn64_dataset_images
 #define tn_dataset_mnist tn64_dataset_mnist

@@ -32,6 +32,53 @@ static const unsigned char *pixels(const tn_data *d, int i) {
     return (const unsigned char *)d->x + (size_t)i * d->len;
 }
 
+static void same_part(const tn_data *a, const tn_data *b) {
+    assert_int_equal(a->n, b->n);
+    assert_true(a->scale == b->scale && a->shift == b->shift);
+    assert_string_equal(a->hash, b->hash);
+    if (!a->n) return;
+    assert_memory_equal(a->x, b->x, (size_t)a->n * a->len * (a->xtype == TN_U8 ? 1 : sizeof(float)));
+    assert_memory_equal(a->origin, b->origin, (size_t)a->n * sizeof(int));
+    if (a->label) assert_memory_equal(a->label, b->label, (size_t)a->n * sizeof(int));
+    if (a->target) assert_memory_equal(a->target, b->target, (size_t)(a->n * a->targets) * sizeof(float));
+}
+
+/* Of a whole set the same is derived as opening gives. */
+static void derived(void **state) {
+    static const char *const where[] = {MNIST, "synthetic:n=700"};
+    tn_data_options all = tn_data_options_default();
+    (void)state;
+    all.val_size = 0;
+    for (int w = 0; w < 2; w++) {
+        tn_dataset whole, a, b;
+        open_set(where[w], &all, &whole);
+        for (int i = 0; i < 5; i++) {
+            tn_data_options o = tn_data_options_default();
+            o.val_size = i == 4 ? 0 : i ? 50 : TN_VAL_AUTO;
+            o.train_size = i > 1 ? 300 : 0;
+            o.label_noise = i > 2 ? 0.2 : 0;
+            o.normalize = i > 2;
+            o.seed = (uint64_t)i;
+            open_set(where[w], &o, &a);
+            assert_int_equal(tn_dataset_derive(&whole, &o, &b, &err), 0);
+            same_part(&a.train, &b.train);
+            same_part(&a.val, &b.val);
+            same_part(&a.test, &b.test);
+            assert_string_equal(a.split_hash, b.split_hash);
+            assert_string_equal(a.data_hash, b.data_hash);
+            assert_string_equal(a.name, b.name);
+            assert_string_equal(a.note, b.note);
+            tn_dataset_free(&a);
+            if (b.val.n) assert_int_equal(tn_dataset_derive(&b, &o, &a, &err), -1); /* not whole any more */
+            o.train_size = 1 << 30;
+            assert_int_equal(tn_dataset_derive(&whole, &o, &a, &err), -1);
+            assert_null(a.train.own);
+            tn_dataset_free(&b);
+        }
+        tn_dataset_free(&whole);
+    }
+}
+
 /* ---- SHA-256: the examples of FIPS 180-4 and of its companion page at NIST ---- */
 
 static void check_sha(const void *p, size_t n, const char *want) {
@@ -642,6 +689,7 @@ int main(void) {
         cmocka_unit_test(mnist_split),
         cmocka_unit_test(synthetic),
         cmocka_unit_test(synthetic_is_learnable),
+        cmocka_unit_test(derived),
         cmocka_unit_test(subset),
         cmocka_unit_test(noise),
         cmocka_unit_test(stratified),

@@ -129,6 +129,7 @@ static tn_real *mixed_reals(size_t n) {
 /* ---- products -------------------------------------------------------------------------------------- */
 
 enum { A_TURNED = 1, B_TURNED = 2, ADD = 4, BIAS = 8, RELU = 16, RAW = 32, VARIANTS = 64 };
+enum { PACKED_A = 64 }; /* beside A_TURNED and RAW, without BIAS and RELU */
 
 typedef struct {
     int m, n, k, variant, lda; /* lda 0: as small as it can be */
@@ -155,6 +156,15 @@ static void free_problem(problem *p) {
 static tn_real *run_product(const tn_kernels_t *kn, const problem *p) {
     tn_real *c = copy_of(p->c, (size_t)(p->m * p->ldc)), *bias = p->variant & BIAS ? p->bias : NULL;
     int add = !!(p->variant & ADD), relu = !!(p->variant & RELU);
+    if (p->variant & PACKED_A) { /* packed in two goes */
+        tn_real *a = room((size_t)p->m * (size_t)p->k);
+        int half = p->k / 2;
+        kn->pack_a(p->m, p->k, half, p->k, p->a, p->cs, a);
+        kn->pack_a(p->m, p->k, 0, half, p->a, p->cs, a);
+        kn->gemm_packed_a(p->m, p->n, p->k, a, p->b, p->brs, p->bcs, c, p->ldc, add);
+        free(a);
+        return c;
+    }
     if (p->variant & RAW) {
         kn->gemm_raw_b(p->m, p->n, p->k, p->a, p->rs, p->cs, p->b, p->brs, p->bcs, c, p->ldc, add, bias,
                        relu);
@@ -234,6 +244,42 @@ static void test_product_large(void **state) {
         check_product(150, 66, 300, v, 0);
         check_product(83, 67, 520, v, 1024);
     }
+}
+
+static void test_product_packed_a(void **state) {
+    (void)state;
+    for (int v = PACKED_A | A_TURNED | RAW, i = 0; i < 4; i++) {
+        int variant = v | (i & 1 ? ADD : 0) | (i & 2 ? B_TURNED : 0);
+        for (int m = 1; m <= 2 * TN_MR_MAX + 1; m++)
+            for (int k = 0; k < 40; k += 13) check_product(m, 1 + (int)(next() % 80), k, variant, 0);
+        check_product(251, 48, 40, variant, 0);
+        check_product(150, 80, 300, variant, 160);
+        check_product(20, 100, 600, variant, 1024);
+    }
+}
+
+/* Rows of B a whole number of lines apart, on a line: those are read in place. */
+static void test_product_b_in_place(void **state) {
+    (void)state;
+    static const int widths[] = {16, 32, 48, 64, 80, 256, 272};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (int k = 5; k <= 325; k += 64) {
+            problem p = make_problem(21, widths[w], k, RAW | A_TURNED, 0);
+            size_t bytes = (size_t)k * (size_t)widths[w] * sizeof *p.b;
+            tn_real *aligned = aligned_alloc(64, (bytes + 63) / 64 * 64);
+            assert_non_null(aligned);
+            memcpy(aligned, p.b, bytes);
+            free(p.b), p.b = aligned;
+            tn_real *want = run_product(plain, &p);
+            check_naive(&p, want);
+            for (int l = 1; l < levels; l++) {
+                tn_real *got = run_product(level[l], &p);
+                assert_same("product, B in place", level[l]->name, got, want, (size_t)(p.m * p.ldc));
+                free(got);
+            }
+            free(want);
+            free_problem(&p);
+        }
 }
 
 static void test_product_specials(void **state) {
@@ -509,6 +555,37 @@ static void test_row_lse(void **state) {
         }
 }
 
+static void test_softmax_rows(void **state) {
+    (void)state;
+    static const int classes[] = {1, 2, 10, 15, 16, 17, 33, 100};
+    for (size_t c = 0; c < sizeof classes / sizeof *classes; c++)
+        for (int rows = 1; rows <= 35; rows++) {
+            int k = classes[c];
+            size_t n = (size_t)(rows * k);
+            tn_real *x = random_reals(n), *lse = room((size_t)rows), *scale = random_reals((size_t)rows),
+                    *want = room(n), *got = random_reals(n + 1);
+            for (size_t i = 0; i < n; i++) x[i] *= 9;
+            if (rows % 5 == 0) x[n - 1] = rows % 2 ? NAN : -INFINITY;
+            plain->row_lse(rows, k, x, lse);
+            plain->softmax_rows(rows, k, x, lse, scale, want);
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < k; j++) {
+                    ref e = scale[i] * REF(exp)((ref)x[i * k + j] - lse[i]);
+                    if (isnan(lse[i]))
+                        assert_true(isnan(want[i * k + j]));
+                    else
+                        assert_near("softmax_rows", want[i * k + j], e, 40 * EPS);
+                }
+            for (int l = 1; l < levels; l++) {
+                tn_real beyond = got[n];
+                level[l]->softmax_rows(rows, k, x, lse, scale, got);
+                assert_same("softmax_rows", level[l]->name, got, want, n);
+                assert_true(got[n] == beyond);
+            }
+            free(x), free(lse), free(scale), free(want), free(got);
+        }
+}
+
 static void test_row_lse_specials(void **state) {
     (void)state;
     tn_real x[4][20], lse[4];
@@ -612,6 +689,8 @@ int main(void) {
         cmocka_unit_test(test_product_variants),
         cmocka_unit_test(test_product_blocks_of_k),
         cmocka_unit_test(test_product_large),
+        cmocka_unit_test(test_product_packed_a),
+        cmocka_unit_test(test_product_b_in_place),
         cmocka_unit_test(test_product_specials),
         cmocka_unit_test(test_unary_accuracy),
         cmocka_unit_test(test_unary_specials),
@@ -622,6 +701,7 @@ int main(void) {
         cmocka_unit_test(test_col_sum),
         cmocka_unit_test(test_row_lse),
         cmocka_unit_test(test_row_lse_specials),
+        cmocka_unit_test(test_softmax_rows),
 #ifndef TN_DOUBLE
         cmocka_unit_test(test_digest),
 #endif

@@ -39,7 +39,7 @@ typedef struct {
 } layer;
 
 static layer new_layer(tn_tape *t, int ci, int co, int h, int w, int pad) {
-    const tn_conv c = {{1, 1}, {pad, pad}, {1, 1}, 1};
+    const tn_conv c = {{1, 1}, {pad, pad}, {1, 1}, 1, TN_CONV_AUTO};
     layer l = {.p = tn_conv_shape(t, "test", (int[]){1, ci, h, w}, (int[]){co, ci, 3, 3}, &c)};
     l.x = random_reals((size_t)(ci * h * w)), l.w = random_reals((size_t)(co * ci * 9));
     l.bias = random_reals((size_t)co);

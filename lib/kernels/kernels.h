@@ -60,6 +60,15 @@ typedef struct tn_kernels {
                        ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                        int relu);
 
+    /*
+     * The same product from an A that pack_a made (m x k; relu and bias are not for it), read by any number of
+     * calls. Rows i0..m-1 of A begin at a + i0 * k when i0 is a multiple of mr.
+     */
+    void (*gemm_packed_a)(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs,
+                          ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add);
+    /* Columns p0..p1-1 of an A of m x k, element (i, p) at a[i + p * cs], to their place in out (m * k reals). */
+    void (*pack_a)(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
     void (*add)(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
@@ -77,6 +86,9 @@ typedef struct tn_kernels {
      * lse[i] = max + log(sum exp(x - max)). A row with NaN or +infinity, or of -infinity only, gives NaN.
      */
     void (*row_lse)(int rows, int classes, const tn_real *x, tn_real *lse);
+    /* y = scale[i] exp(x - lse[i]) in row i: with row_lse's lse, softmax times a number. */
+    void (*softmax_rows)(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                         tn_real *y);
     /*
      * Pixels to reals, n rows gathered by index (idx NULL: 0..n-1):
      * out[i * len + j] = fma(x[idx[i] * len + j], scale, shift).
@@ -93,10 +105,36 @@ typedef struct tn_kernels {
      */
     void (*stream)(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 
-    /* dst[c * ld_dst + r] = src[r * ld_src + c]: NCHW to NHWC and back. */
+    /* dst[j * ld_dst + i] = src[i * ld_src + j]; they do not overlap */
     void (*transpose)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
                       ptrdiff_t ld_dst);
-
+    /*
+     * Convolution of one image with stride 1, in two layouts of its result; padding stands in the image. Term p of
+     * output pixel (r, c) is x[r * row + c + off[p]], and its sum one chain over p, started at 0, of fused
+     * multiply-adds; then the bias (or NULL) is added, then max(0, .) with relu (NaN stays NaN).
+     *
+     * conv_pixels: planes, out[o * plane + r * ow + c], lanes over pixels. Weights (k, co), row stride ldw. When ow is
+     * less than a vector, x is read up to a vector beyond each row's start.
+     * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
+     * (k, vectors * width) and bias filled up with zeros.
+     */
+    void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
+                        const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
+                        ptrdiff_t plane);
+    void (*conv_channels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
+                          const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+    /*
+     * Max pooling of oh x ow windows of kh x kw side by side; the place i * kw + j in its window of the first largest
+     * element, or of the first NaN. plane: x[r * row + c], readable two vectors beyond its end; y and the places may
+     * be written up to room elements from their start. channels: x[r * row + c * ld + o] and y, place
+     * [(r * ow + c) * ld + o], whole vectors of channels.
+     */
+    void (*max_pool_plane)(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
+                           unsigned char *place, size_t room);
+    void (*max_pool_channels)(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
+                              ptrdiff_t ld, tn_real *y, tn_real *place);
+    /* Whole numbers from 0 to 255 to bytes. */
+    void (*to_u8)(size_t n, const tn_real *x, unsigned char *out);
     /*
      * Winograd F(4x4, 3x3), see winograd.c. Images are NHWC: row r, column c of one is at x[r * pitch + c * pixel].
      * weights: input channels c0 ... c1 - 1 of w (co, ci, 3, 3) to u (36, panels, ci, nr), panels = ceil(co / nr), filled up

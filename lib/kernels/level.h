@@ -34,6 +34,15 @@
 #define tn_k_winograd_output      TN_LEVEL_NAME(winograd_output)
 #define tn_k_winograd_output_pool TN_LEVEL_NAME(winograd_output_pool)
 
+#define tn_k_conv_pixels       TN_LEVEL_NAME(conv_pixels)
+#define tn_k_conv_channels     TN_LEVEL_NAME(conv_channels)
+#define tn_k_max_pool_plane    TN_LEVEL_NAME(max_pool_plane)
+#define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
+#define tn_k_to_u8             TN_LEVEL_NAME(to_u8)
+#define tn_k_gemm_packed_a     TN_LEVEL_NAME(gemm_packed_a)
+#define tn_k_pack_a            TN_LEVEL_NAME(pack_a)
+#define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
+
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
 void tn_k_pack_panel(int k, int cols, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
@@ -42,6 +51,9 @@ void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs
 void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
+void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
+                        tn_real *c, ptrdiff_t ldc, int add);
+void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);
 void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);
@@ -58,9 +70,21 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
 double tn_k_sum(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
+void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                       tn_real *y);
 double tn_k_peak(long rounds, tn_real *sink);
 void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
+void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
+                      const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
+                      ptrdiff_t plane);
+void tn_k_conv_channels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
+                        const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+void tn_k_max_pool_plane(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
+                         unsigned char *winner, size_t room);
+void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
+                            ptrdiff_t ld, tn_real *y, tn_real *place);
+void tn_k_to_u8(size_t n, const tn_real *x, unsigned char *out);
 void tn_k_winograd_weights(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
 void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
 void tn_k_winograd_products(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,

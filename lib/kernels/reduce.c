@@ -96,3 +96,20 @@ void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse) {
             vstore_part(lse + r, (size_t)block, y);
     }
 }
+
+void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                       tn_real *y) {
+    tn_real t[TN_LANES][VL];
+    for (int r = 0; r < rows; r += VL, x += (ptrdiff_t)VL * classes, y += (ptrdiff_t)VL * classes) {
+        int block = rows - r < VL ? rows - r : VL;
+        V of = block == VL ? vload(lse + r) : vload_part(lse + r, (size_t)block, 0);
+        V by = block == VL ? vload(scale + r) : vload_part(scale + r, (size_t)block, 0);
+        for (int c = 0; c < classes; c += TN_LANES) {
+            int count = classes - c < TN_LANES ? classes - c : TN_LANES;
+            turn_rows(t, block, classes, count, x + c);
+            for (int j = 0; j < count; j++) vstore(t[j], by * vexp(vload(t[j]) - of));
+            for (int l = 0; l < block; l++)
+                for (int j = 0; j < count; j++) y[(ptrdiff_t)l * classes + c + j] = t[j][l];
+        }
+    }
+}

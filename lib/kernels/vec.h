@@ -32,6 +32,7 @@
 #define TN_LEVEL_SUFFIX _plain
 #define TN_LEVEL_TEXT   "plain"
 enum { VL = 1, MR = 4 };
+#define TN_EACH_LANE(f) f(0)
 typedef tn_real V;
 #ifdef TN_DOUBLE
 typedef uint64_t VU;
@@ -91,32 +92,55 @@ static inline int vany(VI m) {
 }
 #define VMASK(cond) ((VI) - (VI)(cond)) /* a comparison of two V as a mask */
 
+/* The even and the odd elements of a followed by b. */
+static inline V veven(V a, V b) {
+    (void)b;
+    return a;
+}
+static inline V vodd(V a, V b) {
+    (void)a;
+    return b;
+}
+static inline void vstore_u8(unsigned char *p, V v) { /* of whole numbers from 0 to 255 */
+    *p = (unsigned char)v;
+}
+/* Lanes lane(0), lane(1) ... of a followed by b; a single one stays where it is. */
+#define VSHUFFLE(a, b, lane) ((void)(b), (a))
+
 #else /* the vector levels */
 
 #ifdef TN_DOUBLE
 #error "only the plain level is built for double"
 #endif
 
+/* A list of f(lane), for indices of shuffles, which must be constants. */
+#define TN_EIGHT_LANES(f)   f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
+#define TN_SIXTEEN_LANES(f) TN_EIGHT_LANES(f), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
+
 #if defined(TN_LEVEL_AVX2)
 #include <immintrin.h>
 #define TN_LEVEL_SUFFIX _avx2
 #define TN_LEVEL_TEXT   "avx2"
 enum { VL = 8, MR = 6 };
+#define TN_EACH_LANE    TN_EIGHT_LANES
 #elif defined(TN_LEVEL_AVX512)
 #include <immintrin.h>
 #define TN_LEVEL_SUFFIX _avx512
 #define TN_LEVEL_TEXT   "avx512"
 enum { VL = 16, MR = 8 };
+#define TN_EACH_LANE    TN_SIXTEEN_LANES
 #elif defined(TN_LEVEL_WIDE)
 #include <immintrin.h>
 #define TN_LEVEL_SUFFIX _wide
 #define TN_LEVEL_TEXT   "wide"
 enum { VL = 16, MR = 8 };
+#define TN_EACH_LANE    TN_SIXTEEN_LANES
 #elif defined(TN_LEVEL_NEON)
 #include <arm_neon.h>
 #define TN_LEVEL_SUFFIX _neon
 #define TN_LEVEL_TEXT   "neon"
 enum { VL = 4, MR = 8 };
+#define TN_EACH_LANE(f) f(0), f(1), f(2), f(3)
 #else
 #error "define one TN_LEVEL_..."
 #endif
@@ -125,6 +149,7 @@ typedef float V __attribute__((vector_size(VL * 4)));
 typedef float V_at_any_address __attribute__((vector_size(VL * 4), aligned(4), may_alias));
 typedef uint32_t VU __attribute__((vector_size(VL * 4)));
 typedef int32_t VI __attribute__((vector_size(VL * 4)));
+typedef unsigned char VB __attribute__((vector_size(VL)));
 
 static inline V vload(const tn_real *p) {
     return *(const V_at_any_address *)p;
@@ -145,6 +170,20 @@ static inline V vfrom_int(VI i) {
     return __builtin_convertvector(i, V);
 }
 #define VMASK(cond) ((VI)(cond))
+
+#define VSHUFFLE(a, b, lane) __builtin_shufflevector(a, b, TN_EACH_LANE(lane))
+#define TN_EVEN(l)           (2 * (l))
+#define TN_ODD(l)            (2 * (l) + 1)
+static inline V veven(V a, V b) {
+    return VSHUFFLE(a, b, TN_EVEN);
+}
+static inline V vodd(V a, V b) {
+    return VSHUFFLE(a, b, TN_ODD);
+}
+static inline void vstore_u8(unsigned char *p, V v) {
+    VB b = __builtin_convertvector(__builtin_convertvector(v, VI), VB);
+    memcpy(p, &b, sizeof b);
+}
 
 /* vmin is a < b ? a : b and vmax a > b ? a : b: where one is NaN, b. That is what minps and maxps do. */
 #if defined(TN_LEVEL_AVX2)
