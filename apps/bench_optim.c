@@ -116,9 +116,10 @@ static void measure(bench *b, subject *s, int threads) {
                             "percent_of_copy", of_copy.median, "spread", of_copy.spread);
     const char *mark = bench_row_end(b, row);
     if (b->o->json) return;
-    printf("%-33s %9zu %3d %2d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->spec, s->n, threads,
-           s->arrays + 1, s->arrays, took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9,
-           of_copy.median, 100 * of_copy.spread, mark);
+    if (printf("%-25s", s->spec) > 25) printf("\n%25s", "");
+    printf(" %9zu %3d %2d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->n, threads, s->arrays + 1, s->arrays,
+           took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9, of_copy.median,
+           100 * of_copy.spread, mark);
     fflush(stdout);
 }
 
@@ -151,7 +152,7 @@ static int run_command(const command *cmd, int argc, char **argv) {
              o.common.seconds);
     if ((code = bench_begin(&b, cmd, &o.common, head)) >= 0) return code;
     if (!o.common.json)
-        printf("%-33s %9s %3s %4s %7s %6s %6s %6s %5s\n", "optimizer", "params", "thr", "r/w", "ns/par",
+        printf("%-25s %9s %3s %4s %7s %6s %6s %6s %5s\n", "optimizer", "params", "thr", "r/w", "ns/par",
                "GB/s", "copy", "of it", "+-");
     code = EXIT_OK;
     const int n = choose(&o, specs, COUNT(specs));
