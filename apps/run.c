@@ -158,10 +158,7 @@ void run_eval_weights(run *r, int on) {
 
 static score score_part(run *r, const tn_data *d, tn_real *outputs, int *predicted) {
     run_eval_weights(r, 1);
-    tn_profile *p = tn_tape_profile(r->tape, NULL); /* its ops are not those of the steps: one line for all */
     score s = evaluate(r->model, r->tape, d, outputs, predicted);
-    tn_profile_lap(p, "evaluation");
-    tn_tape_profile(r->tape, p);
     run_eval_weights(r, 0);
     return s;
 }
@@ -182,7 +179,11 @@ static int log_eval(run *r, tn_err *e) {
  */
 static int validate(run *r, int planned, tn_err *e) {
     const int classes = r->set->train.classes;
+    tn_profile *p =
+        tn_tape_profile(r->tape, NULL); /* these ops are not those of the steps: one line for all */
     r->val = score_part(r, &r->set->val, NULL, NULL);
+    tn_profile_lap(p, "evaluation");
+    tn_tape_profile(r->tape, p);
     if (!planned) return 0;
     if (log_eval(r, e)) return -1;
     if (!r->val.n) return 0;
