@@ -110,8 +110,9 @@ static void show(bench *b, const char *model, int threads, const runner *w, cons
     char rate[32];
     count_text(r->images.median, rate);
     if (printf("%-18s", model) > 18) printf("\n%18s", "");
-    printf(" %3d %11s %6.1f%% %5.0f%% %12.1f %9.1f %6.1f%%%s\n", threads, rate, r->percent,
-           100 * r->images.spread, 1e6 * r->median, 1e6 * r->p99, r->one_percent, mark);
+    printf(" %3d %11s %6.1f%% %5.0f%% %12.1f %9.1f %6.1f%%%s\n", threads, rate, bench_column(r->percent),
+           bench_column(100 * r->images.spread), 1e6 * r->median, 1e6 * r->p99, bench_column(r->one_percent),
+           mark);
     fflush(stdout);
 }
 

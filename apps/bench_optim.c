@@ -118,8 +118,8 @@ static void measure(bench *b, subject *s, int threads) {
     if (b->o->json) return;
     if (printf("%-25s", s->spec) > 25) printf("\n%25s", "");
     printf(" %9zu %3d %2d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->n, threads, s->arrays + 1, s->arrays,
-           took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9, of_copy.median,
-           100 * of_copy.spread, mark);
+           took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9,
+           bench_column(of_copy.median), bench_column(100 * of_copy.spread), mark);
     fflush(stdout);
 }
 
