@@ -158,7 +158,7 @@ void run_eval_weights(run *r, int on) {
 
 static score score_part(run *r, const tn_data *d, tn_real *outputs, int *predicted) {
     run_eval_weights(r, 1);
-    score s = evaluate(r->model, r->tape, d, outputs, predicted);
+    score s = evaluate(r->model, r->eval_tape, d, outputs, predicted);
     run_eval_weights(r, 0);
     return s;
 }
