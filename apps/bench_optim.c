@@ -122,9 +122,10 @@ static void measure(bench *b, subject *s, int threads) {
                   "percent_of_copy", of_copy.median, "spread", of_copy.spread, "limit_gflops", limit * 1e-9);
     const char *mark = bench_row_end(b, row);
     if (b->o->json) return;
-    printf("%-24s %9zu %3d %d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->spec, s->n, threads,
-           s->arrays + 1, s->arrays, took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9,
-           of_copy.median, 100 * of_copy.spread, mark);
+    if (printf("%-24s", s->spec) > 24) printf("\n%24s", "");
+    printf(" %9zu %3d %d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->n, threads, s->arrays + 1, s->arrays,
+           took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9,
+           bench_column(of_copy.median), bench_column(100 * of_copy.spread), mark);
     fflush(stdout);
 }
 
