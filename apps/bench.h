@@ -23,7 +23,7 @@
 #include "bench.def"
 #undef BENCH
 
-enum { BENCH_MAX_THREADS = 8, BENCH_MAX_REPEAT = 1000 };
+enum { BENCH_MAX_LIST = 8, BENCH_MAX_REPEAT = 1000 };
 
 typedef struct {
     char threads[256], gemm[16]; /* gemm "": as it is */
@@ -49,13 +49,13 @@ typedef struct {
 typedef struct {
     const command *cmd;
     const bench_options *o;
-    int n, threads[BENCH_MAX_THREADS]; /* what --threads asks for */
-    json_t *root, *results;            /* root: what bench_end prints with --json */
-    bench_clocks start;                /* of the row that is measured */
-    int row_threads;                   /* and its threads */
-    double asked, got;                 /* core seconds that bench_limit's threads wanted, and had */
-    double worst;                      /* cores that others had in the worst row */
-    int lacked;                        /* rows that were short of cores */
+    int n, threads[BENCH_MAX_LIST]; /* what --threads asks for */
+    json_t *root, *results;         /* root: what bench_end prints with --json */
+    bench_clocks start;             /* of the row that is measured */
+    int row_threads;                /* and its threads */
+    double asked, got;              /* core seconds that bench_limit's threads wanted, and had */
+    double worst;                   /* cores that others had in the worst row */
+    int lacked;                     /* rows that were short of cores */
 } bench;
 
 /*
@@ -63,6 +63,9 @@ typedef struct {
  * level, compiler, OpenBLAS core, then `what`. OpenBLAS gets one thread, signals are caught (see signal_stop).
  */
 int bench_begin(bench *, const command *, const bench_options *, const char *what);
+/* Whole numbers from 1 to most, separated by '/': how many, or 0 if that is not what the text is. */
+int bench_list(const char *text, int out[BENCH_MAX_LIST], int most);
+int bench_list_error(const command *, const char *option, const char *text, int most); /* EXIT_USAGE */
 /* tn_set_threads(threads); what other processes do on the cores is looked after from here to bench_row_end. */
 void bench_row_begin(bench *, int threads);
 /*
@@ -85,6 +88,8 @@ typedef struct {
     double median, spread; /* spread: (max - min) / median */
 } bench_stat;
 bench_stat bench_stats(double *v, int n);
+
+double bench_column(double percent); /* at most 999: on a busy machine a short measurement may be nonsense */
 
 /*
  * MNIST as tern train would open it, all training images in one part; else pictures made by formula, and *note (of

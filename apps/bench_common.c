@@ -30,6 +30,10 @@ bench_stat bench_stats(double *v, int n) {
     return s;
 }
 
+double bench_column(double percent) {
+    return fmin(percent, 999);
+}
+
 /* ---- The limit ----------------------------------------------------------------------------------------- */
 
 static double process_seconds(void) {
@@ -116,25 +120,28 @@ const char *bench_row_end(bench *b, json_t *row) {
 
 /* ---- Begin and end ------------------------------------------------------------------------------------- */
 
-static int parse_threads(const char *text, int out[BENCH_MAX_THREADS]) {
+int bench_list(const char *text, int out[BENCH_MAX_LIST], int most) {
     int n = 0;
     for (char *end;; text = end + 1) {
         long v = strtol(text, &end, 10);
-        if (end == text || v < 1 || v > 64 || n == BENCH_MAX_THREADS || (*end && *end != '/')) return 0;
+        if (end == text || v < 1 || v > most || n == BENCH_MAX_LIST || (*end && *end != '/')) return 0;
         out[n++] = (int)v;
         if (!*end) return n;
     }
+}
+
+int bench_list_error(const command *cmd, const char *option, const char *text, int most) {
+    return args_usage_error(cmd,
+                            "--%s: '%.60s' is not a list of up to %d numbers from 1 to %d, such as 32/64",
+                            option, text, BENCH_MAX_LIST, most);
 }
 
 int bench_begin(bench *b, const command *cmd, const bench_options *o, const char *what) {
     tn_err e;
     char line[512];
     *b = (bench){.cmd = cmd, .o = o};
-    b->n = parse_threads(o->threads, b->threads);
-    if (!b->n)
-        return args_usage_error(
-            cmd, "--threads: '%.60s' is not a list of up to %d numbers from 1 to 64, such as 1/2", o->threads,
-            BENCH_MAX_THREADS);
+    b->n = bench_list(o->threads, b->threads, 64);
+    if (!b->n) return bench_list_error(cmd, "threads", o->threads, 64);
     if (o->gemm[0] && strcmp(o->gemm, "auto") != 0 && tn_gemm_backend(o->gemm, &e))
         return args_failed(cmd, &e);
     signals_catch();

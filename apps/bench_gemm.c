@@ -19,42 +19,75 @@
 typedef struct {
     int m, n, k;
     char ta, tb;
-    const char *what;
+    char what[18];
 } shape;
 
-static const shape table[] = {
-    {64, 128, 784, 'n', 't', "mlp"},           {128, 512, 784, 'n', 't', "mlp fc1"},
-    {32, 512, 784, 'n', 't', "mlp fc1"},       {512, 784, 128, 't', 'n', "mlp fc1 dw"},
-    {64, 512, 128, 'n', 't', "lstm step"},     {64, 9216, 128, 'n', 'n', "cnn fc1 dx"},
-    {64, 128, 9216, 'n', 't', "cnn fc1"},      {128, 128, 784, 'n', 't', "mlp 128"},
-    {128, 784, 128, 't', 'n', "mlp 128 dw"},   {32, 128, 784, 'n', 't', "mlp 128"},
-    {128, 784, 32, 't', 'n', "mlp 128 dw"},    {512, 784, 32, 't', 'n', "mlp fc1 dw"},
-    {128, 256, 512, 'n', 't', "mlp fc2"},      {128, 512, 256, 'n', 'n', "mlp fc2 dx"},
-    {256, 512, 128, 't', 'n', "mlp fc2 dw"},   {32, 256, 512, 'n', 't', "mlp fc2"},
-    {32, 512, 256, 'n', 'n', "mlp fc2 dx"},    {256, 512, 32, 't', 'n', "mlp fc2 dw"},
-    {128, 10, 256, 'n', 't', "mlp fc3"},       {128, 256, 10, 'n', 'n', "mlp fc3 dx"},
-    {10, 256, 128, 't', 'n', "mlp fc3 dw"},    {128, 120, 400, 'n', 't', "lenet fc1"},
-    {128, 400, 120, 'n', 'n', "lenet fc1 dx"}, {120, 400, 128, 't', 'n', "lenet fc1 dw"},
-    {128, 84, 120, 'n', 't', "lenet fc2"},     {128, 128, 9216, 'n', 't', "cnn fc1"},
-    {128, 9216, 128, 'n', 'n', "cnn fc1 dx"},  {128, 9216, 128, 't', 'n', "cnn fc1 dw"},
-    {128, 128, 128, 'n', 't', "rnn step"},     {128, 384, 128, 'n', 't', "gru step"},
-    {128, 512, 128, 'n', 't', "lstm step"},    {128, 128, 512, 'n', 'n', "lstm step dx"},
-    {32, 128, 128, 'n', 't', "rnn step"},      {32, 384, 128, 'n', 't', "gru step"},
-    {32, 512, 128, 'n', 't', "lstm step"},     {512, 128, 3584, 't', 'n', "lstm dw_hh"},
-    {384, 28, 3584, 't', 'n', "gru dw_ih"},
+/* What OpenBLAS and tern's first kernels were measured with. */
+static const shape reference[] = {
+    {64, 128, 784, 'n', 't', "reference"},  {128, 512, 784, 'n', 't', "reference"},
+    {32, 512, 784, 'n', 't', "reference"},  {512, 784, 128, 't', 'n', "reference"},
+    {64, 512, 128, 'n', 't', "reference"},  {64, 9216, 128, 'n', 'n', "reference"},
+    {64, 128, 9216, 'n', 't', "reference"},
 };
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
+static const char *const usual[] = {
+    "mlp:hidden=128", "mlp:hidden=512/256", "lenet", "cnn", "rnn", "gru", "lstm"};
+
 typedef struct {
     bench_options common;
-    char given[16][64];
+    char given[16][64], model[8][CONFIG_SPEC], batch[256];
 } options;
 
 static const arg rows[] = {
     ARG_MANY(options, given, "shape", "MxNxK", 16,
              "C (m, n) = A (m, k) B (k, n); may be repeated; 64tx9x5 takes A transposed, 64x9tx5 B [those of "
              "the models]"),
-    BENCH_ARGS(options, common, 5, 0.01), ARG_END};
+    ARG_MANY(options, model, "model", "SPEC", 8,
+             "the linear and recurrent layers of this model; may be repeated [those of tern bench train]"),
+    ARG_TEXT(options, batch, "batch", "LIST", "128/32", "for which batches, separated by '/'"),
+    BENCH_ARGS(options, common, 3, 0.01), ARG_END};
+
+/* ---- Shapes -------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    shape s[256];
+    int n;
+} shape_list;
+
+/* Once each. */
+static void add_shape(shape_list *l, int m, int n, int k, char ta, char tb, const char *model,
+                      const char *layer, const char *pass) {
+    for (int i = 0; i < l->n; i++) {
+        const shape *s = &l->s[i];
+        if (s->m == m && s->n == n && s->k == k && s->ta == ta && s->tb == tb) return;
+    }
+    if (l->n == COUNT(l->s)) return;
+    shape *s = &l->s[l->n++];
+    *s = (shape){m, n, k, ta, tb, ""};
+    snprintf(s->what, sizeof s->what, "%s %s%s", model, layer, pass);
+}
+
+/*
+ * The products of a training step, from the shapes of the weights: (out, in) of a linear layer; of a recurrent one
+ * weight_ih for all steps at once, weight_hh step by step forward and back, and its gradient over all steps.
+ */
+static void add_layers(shape_list *l, const tn_model *m, int batch) {
+    int steps = m->shape.dim[1];
+    for (int i = 0; i < tn_params_count(m->params); i++) {
+        const tn_param *p = tn_params_at(m->params, i);
+        const char *dot = strrchr(p->name, '.'), *name = m->def->name;
+        if (p->nd != 2 || !dot) continue;
+        int out = p->dim[0], in = p->dim[1];
+        int ih = strncmp(dot, ".weight_ih", 10) == 0, hh = strncmp(dot, ".weight_hh", 10) == 0;
+        char layer[TN_MAX_NAME];
+        snprintf(layer, sizeof layer, "%.*s", ih || hh ? 2 : (int)(dot - p->name),
+                 ih || hh ? dot + 8 : p->name);
+        add_shape(l, ih ? steps * batch : batch, out, in, 'n', 't', name, layer, "");
+        if (i > 0) add_shape(l, ih ? steps * batch : batch, in, out, 'n', 'n', name, layer, " dx");
+        add_shape(l, out, in, ih || hh ? steps * batch : batch, 't', 'n', name, layer, " dw");
+    }
+}
 
 /* ---- One product, three ways --------------------------------------------------------------------------- */
 
@@ -151,7 +184,8 @@ static void show(bench *b, const product *p, double speed[WAYS], const bench_sta
                                    percent->median, "spread", percent->spread, "limit_gflops", limit / 1e9));
     if (b->o->json) return;
     printf("%-16s %3d %8.1f %8.1f %8.1f %5.0f%% %4.0f%%  %s%s\n", name, p->threads, speed[PACKED] / 1e9,
-           speed[RAW] / 1e9, speed[BLAS] / 1e9, percent->median, 100 * percent->spread, p->s.what, mark);
+           speed[RAW] / 1e9, speed[BLAS] / 1e9, bench_column(percent->median),
+           bench_column(100 * percent->spread), p->s.what, mark);
     fflush(stdout);
 }
 
@@ -189,30 +223,48 @@ static int parse_shape(const char *text, shape *s) {
     return 0;
 }
 
+/* What the options ask for; -1: go on, else the exit code. */
+static int choose(const command *cmd, const options *o, shape_list *l) {
+    const tn_model_shape mnist = {3, {1, 28, 28}, 10};
+    int batch[BENCH_MAX_LIST], batches = bench_list(o->batch, batch, 10000);
+    tn_err e;
+    if (!batches) return bench_list_error(cmd, "batch", o->batch, 10000);
+    for (int i = 0; i < COUNT(o->given) && o->given[i][0]; i++)
+        if (parse_shape(o->given[i], &l->s[l->n++]))
+            return args_usage_error(cmd, "--shape: '%.60s' is not MxNxK, such as 64x128x784", o->given[i]);
+    int all = !o->given[0][0] && !o->model[0][0];
+    if (all) memcpy(l->s, reference, sizeof reference), l->n = COUNT(reference);
+    for (int i = 0; all ? i < COUNT(usual) : i < COUNT(o->model) && o->model[i][0]; i++) {
+        tn_model *m = tn_model_new(all ? usual[i] : o->model[i], &mnist, 1, &e);
+        if (!m) return args_usage_error(cmd, "%s", e.msg);
+        for (int k = 0; k < batches; k++) add_layers(l, m, batch[k]);
+        tn_model_free(m);
+    }
+    return -1;
+}
+
 static int run_command(const command *cmd, int argc, char **argv) {
     static options o;
+    static shape_list list;
     args_rest rest;
     bench b;
-    shape chosen[COUNT(table)];
-    int n = 0, code = args_parse(cmd, &o, argc, argv, &rest);
+    int code = args_parse(cmd, &o, argc, argv, &rest);
     char head[160];
+    if (code < 0) code = choose(cmd, &o, &list);
     if (code >= 0) return code;
-    for (; n < 16 && o.given[n][0]; n++)
-        if (parse_shape(o.given[n], &chosen[n]))
-            return args_usage_error(cmd, "--shape: '%.60s' is not MxNxK, such as 64x128x784", o.given[n]);
-    if (!n) memcpy(chosen, table, sizeof table), n = COUNT(table);
     tn_gemm_backend("own", NULL); /* also where "auto" would be OpenBLAS */
-    snprintf(head, sizeof head, "products, float; median of %ld x %g s", o.common.repeat, o.common.seconds);
+    snprintf(head, sizeof head, "products, float, GFLOP/s; median of %ld x %g s", o.common.repeat,
+             o.common.seconds);
     code = bench_begin(&b, cmd, &o.common, head);
     if (code >= 0) return code;
     if (!o.common.json)
         printf("%-16s %3s %8s %8s %8s %6s %5s\n", "m x n x k", "thr", "packed", "unpacked", "OpenBLAS",
                "limit", "+-");
     code = EXIT_OK;
-    for (int i = 0; i < n && code == EXIT_OK && !signal_stop; i++) {
+    for (int i = 0; i < list.n && code == EXIT_OK && !signal_stop; i++) {
         product p;
         tn_err e;
-        if (open_product(&p, &chosen[i], &e)) code = args_failed(cmd, &e);
+        if (open_product(&p, &list.s[i], &e)) code = args_failed(cmd, &e);
         for (int k = 0; k < b.n && code == EXIT_OK && !signal_stop; k++) measure(&b, &p, b.threads[k]);
         close_product(&p);
     }

@@ -12,7 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BATCHES = 8 };
 typedef struct {
     bench_options common;
     char model[8][CONFIG_SPEC], optimizer[CONFIG_SPEC], batch[256];
@@ -23,7 +22,9 @@ static const arg rows[] = {
              "model; may be repeated [mlp:hidden=128, mlp:hidden=512/256, lenet, cnn, rnn, gru, lstm]"),
     ARG_TEXT(options, optimizer, "optimizer", "SPEC", "adamw", "optimizer"),
     ARG_TEXT(options, batch, "batch", "LIST", "32/128", "images a step, separated by '/'"),
-    BENCH_ARGS(options, common, 7, 0.2), ARG_END};
+    BENCH_ARGS(options, common, 7, 0.2),
+    BENCH_GEMM_ARG(options, common),
+    ARG_END};
 
 static const char *const usual[] = {
     "mlp:hidden=128", "mlp:hidden=512/256", "lenet", "cnn", "rnn", "gru", "lstm"};
@@ -177,8 +178,9 @@ static void show(const char *model, const trainer *w, int threads, const result 
     count_text(r->images.median, rate);
     if (printf("%-18s", model) > 18) printf("\n%18s", "");
     printf(" %5d %3d %9s %7.3f %7.1f %5.1f%% %3.0f%% %3.0f%3.0f%3.0f%3.0f%s\n", w->batch, threads, rate,
-           1000 * w->batch / r->images.median, r->rate / 1e9, r->percent, 100 * r->images.spread,
-           100 * r->share[0], 100 * r->share[1], 100 * r->share[2], 100 * r->share[3], mark);
+           1000 * w->batch / r->images.median, r->rate / 1e9, bench_column(r->percent),
+           bench_column(100 * r->images.spread), 100 * r->share[0], 100 * r->share[1], 100 * r->share[2],
+           100 * r->share[3], mark);
     if (r->allocations) printf("  %ld allocations in warm steps!\n", r->allocations);
     fflush(stdout);
 }
@@ -206,31 +208,18 @@ static int bench_model(bench *b, const options *o, const char *model, int batch,
     return code ? args_failed(b->cmd, &e) : EXIT_OK;
 }
 
-static int parse_batches(const char *text, int out[MAX_BATCHES], int most) {
-    int n = 0;
-    for (char *end;; text = end + 1) {
-        long v = strtol(text, &end, 10);
-        if (end == text || v < 1 || v > most || n == MAX_BATCHES || (*end && *end != '/')) return 0;
-        out[n++] = (int)v;
-        if (!*end) return n;
-    }
-}
-
 static int run_command(const command *cmd, int argc, char **argv) {
     static options o;
     args_rest rest;
     bench b;
     tn_err e;
     tn_dataset set;
-    int batch[MAX_BATCHES];
+    int batch[BENCH_MAX_LIST];
     char head[CONFIG_SPEC + 512], note[128];
     int code = args_parse(cmd, &o, argc, argv, &rest);
     if (code >= 0) return code;
-    int batches = parse_batches(o.batch, batch, 10000);
-    if (!batches)
-        return args_usage_error(
-            cmd, "--batch: '%.60s' is not a list of up to %d numbers from 1 to 10000, such as 32/128",
-            o.batch, MAX_BATCHES);
+    int batches = bench_list(o.batch, batch, 10000);
+    if (!batches) return bench_list_error(cmd, "batch", o.batch, 10000);
     for (int i = 0; i < COUNT(usual) && (i || !o.model[0][0]); i++) strcpy(o.model[i], usual[i]);
     if (bench_data(&set, note, sizeof note, &e)) return args_failed(cmd, &e);
     snprintf(head, sizeof head,

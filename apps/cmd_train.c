@@ -102,6 +102,7 @@ static void on_event(void *arg, const run *r, run_event event) {
         epoch_line(r, 0);
         break;
     case RUN_ON_CHECKPOINT:
+    case RUN_ON_LAST:
         break;
     case RUN_ON_WARNING:
         term_clear();
@@ -155,7 +156,7 @@ static int report(const train_options *o, const run_summary *s, const char *dir)
         json_decref(j);
     } else {
         show_result(s, dir);
-        if (o->times) printf("\n"), tn_profile_print(o->times, stdout);
+        if (o->times && tn_profile_seconds(o->times) > 0) printf("\n"), tn_profile_print(o->times, stdout);
     }
     fflush(stdout); /* before what stderr gets; main looks whether it worked */
     if (s->status == RUN_DIVERGED) {

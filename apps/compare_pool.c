@@ -3,10 +3,14 @@
  * Whole runs side by side, each in a single-threaded child process. A child is forked when the data of its run stand
  * open in the parent, so it shares their memory; it reports over a pipe of its own and ends without a trace.
  *
+ * A run ends with evaluation and with writing, which waits for the disk. Where every core has a run, the next one
+ * starts when the training steps of one are done, so that no core waits, too.
+ *
  * The parent alone hears the terminal's SIGINT: it asks the children to stop (SIGTERM), which makes them write their
  * checkpoints. A child whose parent is gone finds its pipe closed and stops in the same way.
  */
 #include "compare.h"
+#include "host.h"
 #include "run_state.h"
 #include "signals.h"
 #include "terminal.h"
@@ -31,6 +35,10 @@ typedef struct {
 
 struct data_cache {
     long clock;
+    /* the files as they are, from which the set of each seed is derived: reading and hashing them takes longest */
+    int have_whole;
+    char where[CONFIG_PATH];
+    tn_dataset whole;
     cached at[CACHE_SETS];
 };
 
@@ -53,6 +61,7 @@ static void drop(cached *c) {
 
 void data_cache_free(data_cache *c) {
     for (int i = 0; c && i < CACHE_SETS; i++) drop(&c->at[i]);
+    if (c && c->have_whole) tn_dataset_free(&c->whole);
     free(c);
 }
 
@@ -75,6 +84,20 @@ static cached *make_room(data_cache *c) {
     }
 }
 
+static int open_whole(data_cache *c, const run_config *config, tn_err *e) {
+    run_config all = run_config_default();
+    int threads = tn_threads();
+    if (c->have_whole && strcmp(c->where, config->data) == 0) return 0;
+    if (c->have_whole) tn_dataset_free(&c->whole);
+    snprintf(all.data, sizeof all.data, "%s", config->data);
+    all.val_size = 0;
+    tn_set_threads(host_cores()); /* no child is at work yet */
+    c->have_whole = run_open_data(&all, &c->whole, e) == 0;
+    tn_set_threads(threads);
+    snprintf(c->where, sizeof c->where, "%s", config->data);
+    return c->have_whole ? 0 : -1;
+}
+
 const tn_dataset *data_cache_get(data_cache *c, const run_config *config, tn_err *e) {
     c->clock++;
     for (int i = 0; i < CACHE_SETS; i++)
@@ -83,7 +106,8 @@ const tn_dataset *data_cache_get(data_cache *c, const run_config *config, tn_err
             return &c->at[i].set;
         }
     cached *at = make_room(c);
-    if (run_open_data(config, &at->set, e)) return NULL;
+    tn_data_options o = run_config_data(config);
+    if (open_whole(c, config, e) || tn_dataset_derive(&c->whole, &o, &at->set, e)) return NULL;
     at->config = *config;
     at->used = c->clock;
     return &at->set;
@@ -92,7 +116,7 @@ const tn_dataset *data_cache_get(data_cache *c, const run_config *config, tn_err
 /* ---- The child ----------------------------------------------------------------------------------------------------- */
 
 /* Each message is its kind and then the payload of that kind. */
-enum { PROGRESS = 'p', DONE = 'd', FAILED = 'f' };
+enum { PROGRESS = 'p', LAST_STEP = 'l', DONE = 'd', FAILED = 'f' };
 
 /* Each of them: whoever ends a whole process group sends a child the signal twice. */
 static void on_term(int sig) {
@@ -122,6 +146,7 @@ typedef struct {
 static void report_progress(void *arg, const run *r, run_event event) {
     reporter *to = arg;
     double now = now_seconds();
+    if (event == RUN_ON_LAST && send_message(to->fd, LAST_STEP, NULL, 0)) signal_stop = SIGPIPE;
     if (event != RUN_ON_STEP || now - to->told < 0.1 || !r->total) return;
     to->told = now;
     double part = (double)r->step / (double)r->total;
@@ -156,11 +181,12 @@ typedef struct {
     int fd;
     job *j;
     double part; /* done */
+    int ending;  /* its steps are done */
 } slot;
 
 typedef struct {
     job *jobs;
-    int n, next, live, most, quiet, waited; /* waited: jobs that were to be run at the start */
+    int n, next, live, most, overlap, quiet;
     slot at[SLOTS];
     int stopping; /* the signal that asked for it, or -1: a run failed */
     data_cache *data;
@@ -195,7 +221,7 @@ static int start(pool *p, job *j) {
         child(j, set, fd[1]);
     }
     close(fd[1]);
-    p->at[p->live++] = (slot){pid, fd[0], j, 0};
+    p->at[p->live++] = (slot){pid, fd[0], j, 0, 0};
     j->state = JOB_RUNS;
     return 0;
 }
@@ -248,6 +274,10 @@ static int receive(pool *p, slot *s) {
     job *j = s->j;
     if (read_all(s->fd, &kind, 1)) return 1;
     if (kind == PROGRESS) return read_all(s->fd, &s->part, sizeof s->part) != 0;
+    if (kind == LAST_STEP) {
+        s->ending = 1;
+        return 0;
+    }
     if (kind == FAILED) {
         tn_err e;
         if (read_all(s->fd, &e, sizeof e) || p->stopping) return 1;
@@ -298,10 +328,16 @@ static job *next_waiting(pool *p) {
     return p->next < p->n ? &p->jobs[p->next] : NULL;
 }
 
+static int has_place(const pool *p) {
+    int ending = 0;
+    for (int i = 0; i < p->live; i++) ending += p->at[i].ending;
+    return p->live - (p->overlap ? ending : 0) < p->most && p->live < SLOTS;
+}
+
 /* Fills the free places; then opens the next run's data while the children work. */
 static void fill(pool *p) {
     job *j;
-    while (!p->stopping && p->live < p->most && (j = next_waiting(p))) {
+    while (!p->stopping && has_place(p) && (j = next_waiting(p))) {
         p->next++;
         if (start(p, j)) {
             fail(p);
@@ -317,7 +353,8 @@ int pool_run(job *jobs, int n, int side_by_side, int quiet, data_cache *data, tn
     if (!p) return tn_fail(e, "not enough memory");
     *p = (pool){.jobs = jobs,
                 .n = n,
-                .most = side_by_side < SLOTS ? side_by_side : SLOTS,
+                .most = side_by_side,
+                .overlap = side_by_side >= host_cores(),
                 .quiet = quiet,
                 .data = data,
                 .started = now_seconds(),

@@ -54,6 +54,7 @@ typedef struct run run; /* a run while it goes on; run_state.h has its fields */
 typedef enum {
     RUN_ON_START, /* before the first step: time for the header */
     RUN_ON_STEP,  /* after each step */
+    RUN_ON_LAST,  /* the last step is done: what follows is evaluation and writing */
     RUN_ON_EPOCH, /* after each epoch's end, evaluated */
     RUN_ON_EVAL,  /* after a validation inside an epoch */
     RUN_ON_CHECKPOINT,

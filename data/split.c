@@ -4,7 +4,9 @@
  * hashes.
  *
  * The arrays of the training set are big, so nothing is copied but the validation images: what is left is
- * moved together in place and the memory behind it given back.
+ * moved together in place and the memory behind it given back. When the same data serve many runs
+ * (tn_dataset_derive), all this is done to labels and positions alone, and only the samples that are left are
+ * copied from the whole set.
  */
 #include "data_internal.h"
 #include "internal.h"
@@ -72,7 +74,7 @@ static void move(tn_data *to, int i, const tn_data *from, int j) {
     tn_arrays *a = to->own, *b = from->own;
     size_t row = from->len * tn_dtype_size(from->xtype), targets = (size_t)from->targets;
     if (a == b && i == j) return;
-    memcpy((char *)a->x + (size_t)i * row, (char *)b->x + (size_t)j * row, row);
+    if (a->x && b->x) memcpy((char *)a->x + (size_t)i * row, (char *)b->x + (size_t)j * row, row);
     a->origin[i] = b->origin[j];
     if (b->label) a->label[i] = b->label[j];
     if (b->target)
@@ -109,6 +111,21 @@ static void part(tn_data *from, const unsigned char *mark, tn_data *out) {
     set_size(from, kept);
 }
 
+/* The samples of d out of the whole set. origin said where they are in it; now it says so of the file. */
+static int fetch(tn_data *d, const tn_data *whole) {
+    tn_arrays *a = d->own;
+    size_t row = d->len * tn_dtype_size(d->xtype);
+    if (!d->n) return 0;
+    if (!a->x) d->x = a->x = tn_mem_new((size_t)d->n * row);
+    if (!a->x) return -1;
+    for (int i = 0; i < d->n; i++) {
+        int from = a->origin[i];
+        memcpy((char *)a->x + (size_t)i * row, (const char *)whole->x + (size_t)from * row, row);
+        if (whole->origin) a->origin[i] = whole->origin[from];
+    }
+    return 0;
+}
+
 /* ---- the steps ---- */
 
 static int check(const tn_dataset *ds, const tn_data_options *o, int val, tn_err *e) {
@@ -134,17 +151,12 @@ static int check(const tn_dataset *ds, const tn_data_options *o, int val, tn_err
 
 static int take_validation(tn_dataset *ds, int val, unsigned char *mark, tn_err *e) {
     tn_data *d = &ds->train;
-    tn_sha256 sha;
-    tn_sha256_begin(&sha);
-    if (val > 0) {
-        if (tn_data_alloc(&ds->val, val, d->nd, d->dim, d->xtype, d->classes, d->targets, e)) return -1;
-        ds->val.scale = d->scale;
-        ds->val.shift = d->shift;
-        if (draw(d, val, SPLIT_SEED, "split", mark)) return tn_fail(e, "%s: out of memory", ds->name);
-        part(d, mark, &ds->val);
-        tn_sha256_int(&sha, ds->val.origin, (size_t)val);
-    }
-    tn_sha256_end(&sha, ds->split_hash);
+    if (val == 0) return 0;
+    if (tn_data_alloc(&ds->val, val, d->nd, d->dim, d->xtype, d->classes, d->targets, e)) return -1;
+    ds->val.scale = d->scale;
+    ds->val.shift = d->shift;
+    if (draw(d, val, SPLIT_SEED, "split", mark)) return tn_fail(e, "%s: out of memory", ds->name);
+    part(d, mark, &ds->val);
     return 0;
 }
 
@@ -212,6 +224,13 @@ static int normalize(tn_dataset *ds, tn_err *e) {
     return 0;
 }
 
+static void hash_split(tn_dataset *ds) {
+    tn_sha256 sha;
+    tn_sha256_begin(&sha);
+    if (ds->val.n) tn_sha256_int(&sha, ds->val.origin, (size_t)ds->val.n);
+    tn_sha256_end(&sha, ds->split_hash);
+}
+
 /* Hash of a part: where its samples come from, and its labels, which noise may have changed. */
 static void hash_part(const tn_dataset *ds, const char *name, tn_data *d) {
     tn_sha256 sha;
@@ -225,7 +244,8 @@ static void hash_part(const tn_dataset *ds, const char *name, tn_data *d) {
     tn_sha256_end(&sha, d->hash);
 }
 
-int tn_dataset_prepare(tn_dataset *ds, const tn_data_options *o, tn_err *e) {
+/* Split, subset and noise. whole: where samples that were not copied come from, or NULL. */
+static int prepare(tn_dataset *ds, const tn_dataset *whole, const tn_data_options *o, tn_err *e) {
     int n = ds->train.n, val = o->val_size, rc;
     if (val == TN_VAL_AUTO) val = n / VAL_SHARE < VAL_MOST ? n / VAL_SHARE : VAL_MOST;
     if (check(ds, o, val, e)) return -1;
@@ -237,9 +257,63 @@ int tn_dataset_prepare(tn_dataset *ds, const tn_data_options *o, tn_err *e) {
             || add_noise(&ds->train, o->label_noise, o->seed)))
         rc = tn_fail(e, "%s: out of memory", ds->name);
     tn_free(mark);
+    if (rc == 0 && whole && (fetch(&ds->train, &whole->train) || fetch(&ds->val, &whole->train)))
+        rc = tn_fail(e, "%s: out of memory", ds->name);
     if (rc || (o->normalize && normalize(ds, e))) return -1;
+    hash_split(ds);
     hash_part(ds, "train", &ds->train);
     hash_part(ds, "val", &ds->val);
     hash_part(ds, "test", &ds->test);
     return 0;
+}
+
+int tn_dataset_prepare(tn_dataset *ds, const tn_data_options *o, tn_err *e) {
+    return prepare(ds, NULL, o, e);
+}
+
+/* ---- from a whole set ---- */
+
+/* A copy. Without samples: for now origin is where they are in from. */
+static int copy_part(tn_data *to, const tn_data *from, int samples, tn_err *e) {
+    tn_arrays *a;
+    size_t n = (size_t)from->n, bytes = n * from->len * tn_dtype_size(from->xtype);
+    *to = *from;
+    to->x = NULL, to->label = NULL, to->target = NULL, to->origin = NULL;
+    to->own = a = tn_mem_new(sizeof *a);
+    if (!a) return tn_fail(e, "data: out of memory");
+    if (samples) to->x = a->x = tn_mem_new(bytes);
+    if (from->label) to->label = a->label = tn_mem_new(n * sizeof *a->label);
+    if (from->target) to->target = a->target = tn_mem_new(n * (size_t)from->targets * sizeof *a->target);
+    to->origin = a->origin = tn_mem_new(n * sizeof *a->origin);
+    if ((samples && !a->x) || (from->label && !a->label) || (from->target && !a->target) || !a->origin)
+        return tn_fail(e, "data: out of memory: %d samples", from->n);
+    if (samples) memcpy(a->x, from->x, bytes);
+    if (from->label) memcpy(a->label, from->label, n * sizeof *a->label);
+    if (from->target) memcpy(a->target, from->target, n * (size_t)from->targets * sizeof *a->target);
+    for (int i = 0; i < from->n; i++) a->origin[i] = samples && from->origin ? from->origin[i] : i;
+    return 0;
+}
+
+static int copy_names(tn_dataset *to, const tn_dataset *from, tn_err *e) {
+    size_t bytes = (size_t)from->train.classes * sizeof *from->class_name;
+    if (!from->class_name) return 0;
+    if (!(to->class_name = tn_mem_new(bytes))) return tn_fail(e, "%s: out of memory", from->name);
+    memcpy(to->class_name, from->class_name, bytes);
+    return 0;
+}
+
+int tn_dataset_derive(const tn_dataset *whole, const tn_data_options *o, tn_dataset *out, tn_err *e) {
+    *out = *whole;
+    out->class_name = NULL;
+    memset(&out->train, 0, sizeof out->train);
+    memset(&out->val, 0, sizeof out->val);
+    memset(&out->test, 0, sizeof out->test);
+    int rc =
+        whole->val.n ? tn_fail(e, "%s: is not whole: it was opened with a validation split", whole->name) : 0;
+    if (rc == 0) rc = copy_names(out, whole, e);
+    if (rc == 0) rc = copy_part(&out->train, &whole->train, 0, e);
+    if (rc == 0) rc = copy_part(&out->test, &whole->test, 1, e);
+    if (rc == 0) rc = prepare(out, whole, o, e);
+    if (rc) tn_dataset_free(out);
+    return rc ? -1 : 0;
 }

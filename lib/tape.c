@@ -38,7 +38,7 @@ static void add_block(tn_tape *t, tn_arena *a, size_t size) {
         TN_CHECK(t, b, "out of memory: the tape needs %zu bytes more", size);
         a->block = b, a->cap = cap;
     }
-    char *mem = tn_mem_aligned(size);
+    char *mem = tn_mem_aligned_raw(size); /* its unused part costs nothing */
     TN_CHECK(t, mem, "out of memory: the tape needs %zu bytes more", size);
     a->block[a->n++] = (tn_block){mem, size};
     t->allocations++;

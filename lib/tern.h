@@ -683,7 +683,14 @@ TN_API double tn_tape_flops(const tn_tape *, int backward);
 TN_API tn_t *tn_tape_at(const tn_tape *, int i);
 
 /*
- * Where the time goes. While a profile is on a tape, the clock is read after each op, forward and backward, and after
+ * Where the time goes:
+ *
+ *     tn_profile *p = tn_profile_new(&err);
+ *     tn_tape_profile(tape, p);
+ *     ... training steps ...
+ *     tn_profile_print(p, stdout);
+ *
+ * While a profile is on a tape, the clock is read after each op, forward and backward, and after
  * each lap, and the time since the reading before goes to that line: so the lines add up to the time from tn_tape_profile
  * to the last reading, whatever is between. An op has a line for each parameter (the first among its sources) and
  * direction; the ops that a primitive's gradient is made of count to it, those that tn_grad records with create_graph

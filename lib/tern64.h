@@ -69,6 +69,7 @@
 #define tn_data_options_default tn64_data_options_default
 #define tn_data_picture tn64_data_picture
 #define tn_data_sheet tn64_data_sheet
+#define tn_dataset_derive tn64_dataset_derive
 #define tn_dataset_free tn64_dataset_free
 #define tn_dataset_images tn64_dataset_images
 #define tn_dataset_mnist tn64_dataset_mnist
@@ -163,7 +164,9 @@
 #define tn_mean_axis tn64_mean_axis
 #define tn_mem_aligned tn64_mem_aligned
 #define tn_mem_aligned_free tn64_mem_aligned_free
+#define tn_mem_aligned_raw tn64_mem_aligned_raw
 #define tn_mem_new tn64_mem_new
+#define tn_mem_raw tn64_mem_raw
 #define tn_mem_resize tn64_mem_resize
 #define tn_minimum tn64_minimum
 #define tn_model_cnn tn64_model_cnn
@@ -190,13 +193,6 @@
 #define tn_normal tn64_normal
 #define tn_on_panic tn64_on_panic
 #define tn_opt_value tn64_opt_value
-#define tn_optim_def_adagrad tn64_optim_def_adagrad
-#define tn_optim_def_adam tn64_optim_def_adam
-#define tn_optim_def_adaml2 tn64_optim_def_adaml2
-#define tn_optim_def_adamw tn64_optim_def_adamw
-#define tn_optim_def_amsgrad tn64_optim_def_amsgrad
-#define tn_optim_def_rmsprop tn64_optim_def_rmsprop
-#define tn_optim_def_sgd tn64_optim_def_sgd
 #define tn_optim_definition tn64_optim_definition
 #define tn_optim_eval tn64_optim_eval
 #define tn_optim_evaluates_elsewhere tn64_optim_evaluates_elsewhere
@@ -296,6 +292,7 @@
 #define tn_sha256_begin tn64_sha256_begin
 #define tn_sha256_end tn64_sha256_end
 #define tn_sha256_int tn64_sha256_int
+#define tn_sha256_plain tn64_sha256_plain
 #define tn_shape_text tn64_shape_text
 #define tn_shift tn64_shift
 #define tn_sigmoid tn64_sigmoid

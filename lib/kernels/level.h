@@ -25,8 +25,14 @@
 #define tn_k_sum                  TN_LEVEL_NAME(sum)
 #define tn_k_sum_sq               TN_LEVEL_NAME(sum_sq)
 #define tn_k_row_lse              TN_LEVEL_NAME(row_lse)
-#define tn_k_adam                 TN_LEVEL_NAME(adam)
+#define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
+#define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
+#define tn_k_sparse_list          TN_LEVEL_NAME(sparse_list)
+#define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
+#define tn_k_dropout              TN_LEVEL_NAME(dropout)
+#define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
+#define tn_k_stream               TN_LEVEL_NAME(stream)
 #define tn_k_winograd_weights     TN_LEVEL_NAME(winograd_weights)
 #define tn_k_transpose            TN_LEVEL_NAME(transpose)
 #define tn_k_winograd_input       TN_LEVEL_NAME(winograd_input)
@@ -40,6 +46,9 @@
 #define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
 #define tn_k_copy_rows         TN_LEVEL_NAME(copy_rows)
 #define tn_k_to_u8             TN_LEVEL_NAME(to_u8)
+#define tn_k_gemm_packed_a     TN_LEVEL_NAME(gemm_packed_a)
+#define tn_k_pack_a            TN_LEVEL_NAME(pack_a)
+#define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
 
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
@@ -49,6 +58,9 @@ void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs
 void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
+void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
+                        tn_real *c, ptrdiff_t ldc, int add);
+void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);
 void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);
@@ -65,8 +77,20 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
 double tn_k_sum(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
-void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
+void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                       tn_real *y);
+void tn_k_sparse_dw(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
+                    ptrdiff_t pitch, tn_real *sum);
+void tn_k_sparse_dx(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
+                    const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
+int tn_k_sparse_list(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
+                     tn_real *value, int *out);
+void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+void tn_k_planes_gradient(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
+                          ptrdiff_t pitch);
+void tn_k_dropout(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
 double tn_k_peak(long rounds, tn_real *sink);
+void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,

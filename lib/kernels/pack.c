@@ -6,6 +6,8 @@
 #include "level.h"
 #include "turn.h"
 
+enum { AHEAD = 16 }; /* reals in a cache line: columns are fetched two lines ahead */
+
 /* Rows p0..k-1 of columns j0..NR-1, one by one, for any strides; zeros from column cols on. */
 static void pack_slowly(int p0, int k, int j0, int cols, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs,
                         tn_real *out) {
@@ -30,13 +32,19 @@ static void pack_columns(int k, int cols, const tn_real *b, ptrdiff_t cs, tn_rea
 
 #else
 
-/* Columns that are contiguous in memory: weights (out, in), used as their transpose. */
+/*
+ * Columns that are contiguous in memory: weights (out, in), used as their transpose. Four rows of the whole panel at a time, so that every line
+ * of it is written once.
+ */
 static void pack_columns(int k, int cols, const tn_real *b, ptrdiff_t cs, tn_real *out) {
     int rows = k - k % 4, turned = cols - cols % TL;
-    for (ptrdiff_t j = 0; j < turned; j += TL)
-        for (ptrdiff_t p = 0; p < rows; p += 4) turn_block(b + j * cs + p, cs, out + p * NR + j, NR);
-    if (turned < NR) pack_slowly(0, rows, turned, cols, b, 1, cs, out);
-    if (rows < k) pack_slowly(rows, k, 0, cols, b, 1, cs, out);
+    for (int p = 0; p < rows; p += 4, b += 4, out += 4 * NR) {
+        if (p % AHEAD == 0) /* more streams than the processor follows by itself */
+            for (ptrdiff_t j = 0; j < cols; j++) __builtin_prefetch(b + j * cs + 2 * AHEAD);
+        for (ptrdiff_t j = 0; j < turned; j += TL) turn_block(b + j * cs, cs, out + j, NR);
+        if (turned < NR) pack_slowly(0, 4, turned, cols, b, 1, cs, out);
+    }
+    if (rows < k) pack_slowly(0, k - rows, 0, cols, b, 1, cs, out);
 }
 
 #endif

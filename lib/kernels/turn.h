@@ -29,9 +29,9 @@ typedef float T __attribute__((vector_size(32)));
     __builtin_shufflevector(x, y, LANE(a), LANE(b), LANE(c), LANE(d), LANE(a) + 4, LANE(b) + 4, LANE(c) + 4, \
                             LANE(d) + 4)
 
+/* By an insertion from memory, not a shuffle. */
 static inline T load_columns(const tn_real *b, ptrdiff_t cs) {
-    return __builtin_shufflevector(*(const Quad_at_any_address *)b,
-                                   *(const Quad_at_any_address *)(b + 4 * cs), 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(b)), _mm_loadu_ps(b + 4 * cs), 1);
 }
 #endif
 typedef float T_at_any_address __attribute__((vector_size(TL * 4), aligned(4), may_alias));
