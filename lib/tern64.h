@@ -55,6 +55,8 @@
 #define tn_conv_fwd tn64_conv_fwd
 #define tn_conv_input_grad tn64_conv_input_grad
 #define tn_conv_new tn64_conv_new
+#define tn_conv_planes_fit tn64_conv_planes_fit
+#define tn_conv_planes_grad tn64_conv_planes_grad
 #define tn_conv_pool_backward tn64_conv_pool_backward
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
