@@ -89,6 +89,8 @@ typedef struct {
 } bench_stat;
 bench_stat bench_stats(double *v, int n);
 
+double bench_column(double percent); /* at most 999: on a busy machine a short measurement may be nonsense */
+
 /*
  * MNIST as tern train would open it, all training images in one part; else pictures made by formula, and *note (of
  * size cap, "" else) says so. -1 with a message: there is a file, but it is damaged.

@@ -30,6 +30,10 @@ bench_stat bench_stats(double *v, int n) {
     return s;
 }
 
+double bench_column(double percent) {
+    return fmin(percent, 999);
+}
+
 /* ---- The limit ----------------------------------------------------------------------------------------- */
 
 static double process_seconds(void) {

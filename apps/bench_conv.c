@@ -260,7 +260,8 @@ static void show(bench *b, const work *w, int threads, const speed s[PASSES], do
     if (printf("%-18s", l->name) > 18) printf("\n%18s", "");
     printf(" %3d", threads);
     for (int i = 0; i < PASSES; i++) printf(" %7.1f %6.1f", s[i].own / 1e9, s[i].columns / 1e9);
-    printf(" %4.0f%4.0f%4.0f%s\n", s[0].percent, s[1].percent, s[2].percent, mark);
+    printf(" %4.0f%4.0f%4.0f%s\n", bench_column(s[0].percent), bench_column(s[1].percent),
+           bench_column(s[2].percent), mark);
     fflush(stdout);
 }
 

@@ -184,7 +184,8 @@ static void show(bench *b, const product *p, double speed[WAYS], const bench_sta
                                    percent->median, "spread", percent->spread, "limit_gflops", limit / 1e9));
     if (b->o->json) return;
     printf("%-16s %3d %8.1f %8.1f %8.1f %5.0f%% %4.0f%%  %s%s\n", name, p->threads, speed[PACKED] / 1e9,
-           speed[RAW] / 1e9, speed[BLAS] / 1e9, percent->median, 100 * percent->spread, p->s.what, mark);
+           speed[RAW] / 1e9, speed[BLAS] / 1e9, bench_column(percent->median),
+           bench_column(100 * percent->spread), p->s.what, mark);
     fflush(stdout);
 }
 

@@ -110,8 +110,9 @@ static void show(bench *b, const char *model, int threads, const runner *w, cons
     char rate[32];
     count_text(r->images.median, rate);
     if (printf("%-18s", model) > 18) printf("\n%18s", "");
-    printf(" %3d %11s %6.1f%% %5.0f%% %12.1f %9.1f %6.1f%%%s\n", threads, rate, r->percent,
-           100 * r->images.spread, 1e6 * r->median, 1e6 * r->p99, r->one_percent, mark);
+    printf(" %3d %11s %6.1f%% %5.0f%% %12.1f %9.1f %5.1f%%%s\n", threads, rate, bench_column(r->percent),
+           bench_column(100 * r->images.spread), 1e6 * r->median, 1e6 * r->p99, bench_column(r->one_percent),
+           mark);
     fflush(stdout);
 }
 
@@ -153,7 +154,7 @@ static int run_command(const command *cmd, int argc, char **argv) {
         code = EXIT_OK;
         json_object_set_new(b.root, "data", json_string(set.name));
         if (!o.common.json)
-            printf("%-18s %3s %11s %7s %6s %12s %9s %7s\n", "model", "thr", "images/s", "limit", "+-",
+            printf("%-18s %3s %11s %7s %6s %12s %9s %6s\n", "model", "thr", "images/s", "limit", "+-",
                    "one image us", "99th %", "limit");
         for (int i = 0; i < 8 && o.model[i][0] && !code && !signal_stop; i++)
             code = bench_model(&b, o.model[i], &set.test);

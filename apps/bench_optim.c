@@ -20,12 +20,12 @@ typedef struct {
 
 static const arg rows[] = {
     ARG_MANY(options, optimizer, "optimizer", "SPEC", 16,
-             "optimizer; may be repeated [every elementwise one, and sgd and rmsprop with momentum]"),
+             "optimizer; may be repeated [every elementwise one, sgd with momentum, rmsprop centered]"),
     ARG_TEXT(options, parameters, "parameters", "LIST", "131072/1048576/16777216",
              "numbers of parameters, separated by '/'"),
-    BENCH_ARGS(options, common, 15, 0.01), ARG_END};
+    BENCH_ARGS(options, common, 25, 0.002), ARG_END};
 
-static const char *const more[] = {"sgd:momentum=0.9", "rmsprop:momentum=0.9,centered=on"};
+static const char *const more[] = {"sgd:momentum=0.9", "rmsprop:centered=on"};
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 
 /* ---- What is measured ---------------------------------------------------------------------------------- */
@@ -43,7 +43,7 @@ typedef struct {
 
 static void close_subject(subject *s) {
     tn_optim_free(s->optim);
-    tn_params_free(s->params);
+    if (s->params) tn_params_free(s->params);
 }
 
 static int open_subject(subject *s, const char *spec, int parameters, tn_err *e) {
@@ -85,40 +85,47 @@ static void copy(subject *s) {
     tn_parallel((int)((s->n + s->piece - 1) / s->piece), copy_piece, s);
 }
 
-/* Seconds of one call, over at least `seconds`; one call before warms caches and threads up. */
-static double seconds_of(void (*fn)(subject *), subject *s, double seconds) {
-    fn(s);
-    for (long calls = 1;; calls *= 2) {
-        double start = now_seconds();
-        for (long i = 0; i < calls; i++) fn(s);
-        double took = now_seconds() - start;
-        if (took >= seconds) return took / (double)calls;
-    }
+/* Seconds of so many calls. */
+static double timed(void (*fn)(subject *), subject *s, long calls) {
+    double start = now_seconds();
+    for (long i = 0; i < calls; i++) fn(s);
+    return now_seconds() - start;
+}
+
+/* How many calls take `seconds`; finding out warms caches and threads up. */
+static long calls_for(void (*fn)(subject *), subject *s, double seconds) {
+    long calls = 1;
+    while (timed(fn, s, calls) < seconds) calls *= 2;
+    return calls;
 }
 
 static void measure(bench *b, subject *s, int threads) {
     static double optim[BENCH_MAX_REPEAT], loop[BENCH_MAX_REPEAT], percent[BENCH_MAX_REPEAT];
     int n = 0;
     bench_row_begin(b, threads);
+    const double limit = bench_limit(b, threads, 0.01); /* tells whether the threads have their cores */
+    const long steps = calls_for(step, s, b->o->seconds), copies = calls_for(copy, s, b->o->seconds);
     for (; n < b->o->repeat && !signal_stop; n++) {
-        optim[n] = seconds_of(step, s, b->o->seconds);
-        loop[n] = seconds_of(copy, s, b->o->seconds);
+        optim[n] = timed(step, s, steps) / (double)steps;
+        loop[n] = timed(copy, s, copies) / (double)copies;
         percent[n] = 100 * loop[n] / optim[n];
     }
     if (signal_stop) return;
     const double bytes = (double)(2 * s->arrays + 1) * (double)(s->n * sizeof(tn_real));
     const double took = bench_median(optim, n), copied = bench_median(loop, n);
     bench_stat of_copy = bench_stats(percent, n);
-    json_t *row = json_pack("{s:s, s:I, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f}", "optimizer", s->spec,
-                            "parameters", (json_int_t)s->n, "threads", threads, "arrays_read", s->arrays + 1,
-                            "arrays_written", s->arrays, "ns_per_parameter", took / (double)s->n * 1e9,
-                            "bytes_per_second", bytes / took, "copy_bytes_per_second", bytes / copied,
-                            "percent_of_copy", of_copy.median, "spread", of_copy.spread);
+    json_t *row =
+        json_pack("{s:s, s:I, s:i, s:i, s:i, s:f, s:f, s:f, s:f, s:f, s:f}", "optimizer", s->spec,
+                  "parameters", (json_int_t)s->n, "threads", threads, "arrays_read", s->arrays + 1,
+                  "arrays_written", s->arrays, "ns_per_parameter", took / (double)s->n * 1e9,
+                  "bytes_per_second", bytes / took, "copy_bytes_per_second", bytes / copied,
+                  "percent_of_copy", of_copy.median, "spread", of_copy.spread, "limit_gflops", limit * 1e-9);
     const char *mark = bench_row_end(b, row);
     if (b->o->json) return;
-    printf("%-33s %9zu %3d %2d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->spec, s->n, threads,
-           s->arrays + 1, s->arrays, took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9,
-           of_copy.median, 100 * of_copy.spread, mark);
+    if (printf("%-24s", s->spec) > 24) printf("\n%24s", "");
+    printf(" %9zu %3d %d/%d %7.3f %6.1f %6.1f %5.0f%% %4.0f%%%s\n", s->n, threads, s->arrays + 1, s->arrays,
+           took / (double)s->n * 1e9, bytes / took * 1e-9, bytes / copied * 1e-9,
+           bench_column(of_copy.median), bench_column(100 * of_copy.spread), mark);
     fflush(stdout);
 }
 
@@ -140,6 +147,7 @@ static int run_command(const command *cmd, int argc, char **argv) {
     const char *specs[64];
     int size[BENCH_MAX_LIST], sizes, code;
     args_rest rest;
+    subject s;
     bench b;
     char head[160];
     tn_err e;
@@ -147,18 +155,22 @@ static int run_command(const command *cmd, int argc, char **argv) {
     if (!(sizes = bench_list(o.parameters, size, MOST_PARAMETERS)))
         return bench_list_error(cmd, "parameters", o.parameters, MOST_PARAMETERS);
     if (!tn_kernels_get(&e)) return args_failed(cmd, &e);
+    const int n = choose(&o, specs, COUNT(specs));
+    for (int i = 0; i < n; i++) { /* refused before anything is printed */
+        int bad = open_subject(&s, specs[i], ROW, &e);
+        close_subject(&s);
+        if (bad) return args_usage_error(cmd, "%s", e.msg);
+    }
     snprintf(head, sizeof head, "one step of an optimizer, float; median of %ld x %g s", o.common.repeat,
              o.common.seconds);
     if ((code = bench_begin(&b, cmd, &o.common, head)) >= 0) return code;
     if (!o.common.json)
-        printf("%-33s %9s %3s %4s %7s %6s %6s %6s %5s\n", "optimizer", "params", "thr", "r/w", "ns/par",
+        printf("%-24s %9s %3s %3s %7s %6s %6s %6s %5s\n", "optimizer", "params", "thr", "r/w", "ns/par",
                "GB/s", "copy", "of it", "+-");
     code = EXIT_OK;
-    const int n = choose(&o, specs, COUNT(specs));
     for (int k = 0; k < sizes && code == EXIT_OK && !signal_stop; k++)
         for (int i = 0; i < n && code == EXIT_OK && !signal_stop; i++) {
-            subject s;
-            if (open_subject(&s, specs[i], size[k], &e)) code = args_usage_error(cmd, "%s", e.msg);
+            if (open_subject(&s, specs[i], size[k], &e)) code = args_failed(cmd, &e);
             for (int t = 0; t < b.n && code == EXIT_OK && !signal_stop; t++) measure(&b, &s, b.threads[t]);
             close_subject(&s);
         }

@@ -178,8 +178,9 @@ static void show(const char *model, const trainer *w, int threads, const result 
     count_text(r->images.median, rate);
     if (printf("%-18s", model) > 18) printf("\n%18s", "");
     printf(" %5d %3d %9s %7.3f %7.1f %5.1f%% %3.0f%% %3.0f%3.0f%3.0f%3.0f%s\n", w->batch, threads, rate,
-           1000 * w->batch / r->images.median, r->rate / 1e9, r->percent, 100 * r->images.spread,
-           100 * r->share[0], 100 * r->share[1], 100 * r->share[2], 100 * r->share[3], mark);
+           1000 * w->batch / r->images.median, r->rate / 1e9, bench_column(r->percent),
+           bench_column(100 * r->images.spread), 100 * r->share[0], 100 * r->share[1], 100 * r->share[2],
+           100 * r->share[3], mark);
     if (r->allocations) printf("  %ld allocations in warm steps!\n", r->allocations);
     fflush(stdout);
 }

@@ -158,7 +158,7 @@ void run_eval_weights(run *r, int on) {
 
 static score score_part(run *r, const tn_data *d, tn_real *outputs, int *predicted) {
     run_eval_weights(r, 1);
-    score s = evaluate(r->model, r->tape, d, outputs, predicted);
+    score s = evaluate(r->model, r->eval_tape, d, outputs, predicted);
     run_eval_weights(r, 0);
     return s;
 }
@@ -179,7 +179,11 @@ static int log_eval(run *r, tn_err *e) {
  */
 static int validate(run *r, int planned, tn_err *e) {
     const int classes = r->set->train.classes;
+    tn_profile *p =
+        tn_tape_profile(r->tape, NULL); /* these ops are not those of the steps: one line for all */
     r->val = score_part(r, &r->set->val, NULL, NULL);
+    tn_profile_lap(p, "evaluation");
+    tn_tape_profile(r->tape, p);
     if (!planned) return 0;
     if (log_eval(r, e)) return -1;
     if (!r->val.n) return 0;
@@ -224,9 +228,9 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
-    if (evaluates) tn_profile_lap(r->how.profile, "evaluation");
     if (saves && checkpoint(r, e)) return -1;
-    if (saves) tn_profile_lap(r->how.profile, "checkpoint");
+    if (evaluates || saves)
+        tn_profile_lap(r->how.profile, "checkpoint"); /* and the best weights, the metrics */
     tell(r, RUN_ON_STEP);
     if (epoch_ends || last)
         tell(r, RUN_ON_EPOCH);

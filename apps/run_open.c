@@ -62,7 +62,8 @@ static int open_parts(run *r, tn_err *e) {
     r->usage = 1;
     if (!(r->optim = tn_optim_new(r->model->params, c->optimizer, e)) || open_groups(r, e)) return -1;
     r->usage = 0;
-    return (r->tape = tn_tape_new(e)) ? 0 : -1;
+    if (!(r->tape = tn_tape_new(e)) || !(r->eval_tape = tn_tape_new(e))) return -1;
+    return 0;
 }
 
 static int resolve_texts(run *r, tn_err *e) {
@@ -169,6 +170,7 @@ void run_close(run *r) {
     free(r->never_lit);
     tn_stepper_free(r->stepper);
     tn_tape_free(r->tape);
+    tn_tape_free(r->eval_tape);
     tn_schedule_free(r->schedule);
     tn_optim_free(r->optim);
     tn_model_free(r->model);

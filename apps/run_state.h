@@ -12,7 +12,7 @@ struct run {
     tn_optim *optim;
     tn_schedule *schedule;
     tn_stepper *stepper;
-    tn_tape *tape;
+    tn_tape *tape, *eval_tape;
     json_t *identity; /* what the id is a hash of */
     run_summary sum;
     tn_augment augment;

@@ -24,6 +24,13 @@ void tn_conv_forward(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn
  */
 int tn_conv_fast_forward(tn_tape *, const tn_conv_plan *, const tn_window *pool, const tn_real *x,
                          const tn_real *w, const tn_real *bias, int relu, tn_real *y, unsigned char *winner);
+/*
+ * Gradients of weights and bias (gw, gb; NULL: not wanted; bits 0 and 1 of add: added to them) from that of the output; y: the
+ * output, where ReLU came last, or NULL. For shapes that fit: short sums, stride 1.
+ */
+int tn_conv_planes_fit(const tn_conv_plan *);
+void tn_conv_planes_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy, const tn_real *y,
+                         unsigned add, tn_real *gw, tn_real *gb);
 void tn_conv_input_grad(tn_tape *, const tn_conv_plan *, const tn_real *gy, const tn_real *w, int add,
                         tn_real *gx);
 void tn_conv_weight_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy, int add,

@@ -192,6 +192,10 @@ void tn_conv_input_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *gy, co
 
 void tn_conv_weight_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *x, const tn_real *gy, int add,
                          tn_real *gw) {
+    if (tn_conv_planes_fit(p)) {
+        tn_conv_planes_grad(t, p, x, gy, NULL, add != 0, gw, NULL);
+        return;
+    }
     tn_place place = tn_mark(t);
     size_t len = (size_t)p->groups * (size_t)(p->co * p->k);
     int slices = p->n < CHUNKS ? p->n : CHUNKS;

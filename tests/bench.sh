@@ -48,7 +48,7 @@ json() {
     "$tern" bench "$@" --json >out.json 2>err.txt || fail "tern bench $* --json: exit code $?: $(cat err.txt)"
     # train --config is a parser that every machine has: it knows what is JSON, and that this is no configuration
     "$tern" train --config out.json 2>&1 | grep -q "unknown key 'bench'" || fail "tern bench $* --json: not JSON"
-    for key in bench host openblas_core simd results threads limit_gflops other_cores short_of_cores warning $keys; do
+    for key in bench host openblas_core simd results threads other_cores short_of_cores warning $keys; do
         grep -q "\"$key\": " out.json || fail "tern bench $* --json: no key $key"
     done
 }
@@ -79,6 +79,7 @@ refused "--shape" conv --shape 1x28x28x6x5q2
 refused "--gemm" gemm --gemm own
 refused "did you mean" gemm --model lenett
 refused "--batch" gemm --batch x
+refused "--parameters" optim --parameters 1e6
 "$tern" bench --model nosuch >out.txt 2>err.txt
 [ $? = 2 ] || fail "--model nosuch: not refused"
 "$tern" bench --optimizer adamv --model mlp >out.txt 2>err.txt
@@ -101,13 +102,20 @@ prints 2 "^3x9x8x5x3s2p1 " conv --batch 9 --shape 3x9x8x5x3s2p1 $short
 prints 1 "^2x5x5x3x1 " conv --batch 1 --shape 2x5x5x3x1 --threads 1 $short
 prints 2 "^mlp:hidden=8 " infer --model mlp:hidden=8 $short
 
-json "optimizer data model batch images_per_second ms_per_step gflops percent_of_limit operations_per_step spread
+prints 9 '^[a-z].* 2/1 \|^[a-z].* [345]/[234] ' optim --parameters 5000 --threads 1 $short
+prints 2 '^adamw:weight_decay=0.1 *5056 .* 4/3 ' optim --optimizer adamw:weight_decay=0.1 --parameters 5000 $short
+json "optimizer parameters arrays_read arrays_written ns_per_parameter bytes_per_second copy_bytes_per_second
+    percent_of_copy spread" optim --optimizer sgd --parameters 5000 $short
+refused adamw optim --optimizer adamv $short
+refused parameters optim --parameters 0 $short
+prints 4 "   4096  *[12]  *[23]/[12] " optim --optimizer sgd --optimizer sgd:momentum=0.9,nesterov=on --parameters 4096 $short
+json "optimizer data limit_gflops model batch images_per_second ms_per_step gflops percent_of_limit operations_per_step spread
     share forward backward optimizer data speedup allocations" train --model mlp:hidden=8 --threads 1/2 $short
 [ "$(grep -c '"allocations": 0,' out.json)" = 4 ] || fail "a warm training step allocates: $(grep allocations out.json)"
-json "shape m n k packed unpacked openblas percent_of_limit spread" gemm --shape 5x7x9 $short
-json "layer batch channels filters kernel stride padding pooled forward input_gradient weight_gradient own im2col_openblas
+json "shape limit_gflops m n k packed unpacked openblas percent_of_limit spread" gemm --shape 5x7x9 $short
+json "layer limit_gflops batch channels filters kernel stride padding pooled forward input_gradient weight_gradient own im2col_openblas
     percent_of_limit" conv --batch 2 --shape 2x6x6x3x3 $short
-json "model images images_per_second percent_of_limit operations_per_image latency_us latency_p99_us
+json "model limit_gflops images images_per_second percent_of_limit operations_per_image latency_us latency_p99_us
     latency_percent_of_limit" infer --model mlp:hidden=8 --threads 1 $short
 
 # With no MNIST anywhere near, pictures are made by formula, and the head says so; damaged files are an error.

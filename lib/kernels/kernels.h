@@ -97,6 +97,36 @@ typedef struct tn_kernels {
                       tn_real *out);
     /* The built-in optimizers, compiled for this level; NULL ends the list: optim/optim.h. */
     const tn_optim_def *const *optims;
+    /*
+     * Gradients of a convolution from what is not zero in the gradient of its output, see conv_sparse.c. Images are NHWC, a
+     * row of one is pitch reals. A piece of a window is rows <= 5 by cols <= 6 vectors, rows cols <= sparse_cells.
+     * dw: sum (rows, cols vectors) += value[e] x[off[e] + window], for e = 0 ... n - 1.
+     * dx: for each position p, entries e = start[p] ... start[p + 1] - 1: the window at g + off[p] += sum over e of
+     * value[e] w[channel[e]], w (channels, rows, cols vectors); lanes of the last vector of a row count.
+     * list: the x[i] that are not zero (and have place[i] = which, unless place is NULL) and their tags, in order; returns how
+     * many. value, out and tag have room for a vector more.
+     */
+    int sparse_cells;
+    void (*sparse_dw)(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
+                      ptrdiff_t pitch, tn_real *sum);
+    void (*sparse_dx)(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
+                      const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
+    int (*sparse_list)(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
+                       tn_real *value, int *out);
+
+    /*
+     * sum (taps, TN_LANES) += g x at each tap: lane l of tap t adds g[i] x[i + off[t]] for i = l, l + TN_LANES, ... below
+     * blocks TN_LANES.
+     */
+    void (*planes_dw)(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+    /* The gradient behind ReLU, or gy itself for y NULL, of rows by cols, to rows of pitch reals, filled up with zeros. out has
+     * room for a vector more, which may be written. */
+    void (*planes_gradient)(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
+                            ptrdiff_t pitch);
+
+    /* y[i] = 0 x[i] with probability limit / 2^32, else keep x[i], by draws from the splitmix64 generator in this state. */
+    void (*dropout)(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
+
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
     /*

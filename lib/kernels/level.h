@@ -25,6 +25,12 @@
 #define tn_k_sum                  TN_LEVEL_NAME(sum)
 #define tn_k_sum_sq               TN_LEVEL_NAME(sum_sq)
 #define tn_k_row_lse              TN_LEVEL_NAME(row_lse)
+#define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
+#define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
+#define tn_k_sparse_list          TN_LEVEL_NAME(sparse_list)
+#define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
+#define tn_k_dropout              TN_LEVEL_NAME(dropout)
+#define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
 #define tn_k_stream               TN_LEVEL_NAME(stream)
 #define tn_k_winograd_weights     TN_LEVEL_NAME(winograd_weights)
@@ -72,6 +78,16 @@ double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
 void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
                        tn_real *y);
+void tn_k_sparse_dw(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
+                    ptrdiff_t pitch, tn_real *sum);
+void tn_k_sparse_dx(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
+                    const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
+int tn_k_sparse_list(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
+                     tn_real *value, int *out);
+void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+void tn_k_planes_gradient(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
+                          ptrdiff_t pitch);
+void tn_k_dropout(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
 double tn_k_peak(long rounds, tn_real *sink);
 void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
 void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
