@@ -56,7 +56,7 @@ static int find_config(eval_options *o, const args_rest *rest, const command *cm
 }
 
 static int check_shape(const weights_head *h, const tn_dataset *set, tn_err *e) {
-    const tn_data *d = &set->train;
+    const tn_data *d = &set->test;
     int outputs = d->classes ? d->classes : d->targets;
     int same = h->shape.nd == d->nd && h->shape.outputs == outputs;
     for (int i = 0; same && i < d->nd; i++) same = h->shape.dim[i] == d->dim[i];
@@ -70,7 +70,7 @@ static int check_shape(const weights_head *h, const tn_dataset *set, tn_err *e) 
 
 /* The model of the file with its weights, for this data. */
 static tn_model *load(const eval_options *o, weights_head *h, tn_dataset *set, tn_err *e) {
-    const tn_data *d = &set->train;
+    const tn_data *d = &set->test;
     char note[512] = "";
     if (!h->model[0]) {
         if (!o->config.model[0]) {
@@ -91,7 +91,8 @@ static tn_model *load(const eval_options *o, weights_head *h, tn_dataset *set, t
     if (m && note[0]) fprintf(stderr, "tern eval: %s\n", note);
     tn_data *parts[] = {&set->train, &set->val, &set->test};
     for (int i = 0; i < 3; i++) parts[i]->scale = h->scale, parts[i]->shift = h->shift;
-    if (h->data_hash[0] && strcmp(h->data_hash, set->data_hash) != 0)
+    if (set->data_hash[0] ? h->data_hash[0] && strcmp(h->data_hash, set->data_hash) != 0
+                          : strcmp(h->test_hash, set->test_hash) != 0)
         fprintf(stderr, "tern eval: %s was trained on other data than these\n", h->path);
     return m;
 }
@@ -167,8 +168,10 @@ static int run_command(const command *cmd, int argc, char **argv) {
     app_threads(o.threads);
     if (find_config(&o, &rest, cmd, &e) || app_weights_head(o.checkpoint, &h, &e))
         return args_failed(cmd, &e);
-    code = run_open_data(&o.config, &set, &e) ? app_data_failed(cmd, o.config.data, &e)
-                                              : eval_set(cmd, &o, &h, &set);
+    /* The file knows how its input is scaled and which test part it belongs to: then that is all to be read. */
+    int test_only = o.split == TEST && h.model[0] && h.test_hash[0];
+    int failed = test_only ? run_open_test_data(&o.config, &set, &e) : run_open_data(&o.config, &set, &e);
+    code = failed ? app_data_failed(cmd, o.config.data, &e) : eval_set(cmd, &o, &h, &set);
     tn_dataset_free(&set);
     app_weights_head_free(&h);
     return code;

@@ -28,8 +28,8 @@ static int run_command(const command *cmd, int argc, char **argv) {
     int n = 0;
     for (const command *const *c = app_commands; *c && n < 32; c++) {
         if (strcmp((*c)->name, rest.plain[0]) == 0) {
-            args_help(*c, stdout);
-            return EXIT_OK;
+            char *words[] = {(char *)(uintptr_t)rest.plain[1], "--help"}; /* of a part, or of the command */
+            return rest.n > 1 ? (*c)->run(*c, 2, words) : (*c)->run(*c, 1, words + 1);
         }
         names[n++] = (*c)->name;
     }
@@ -39,5 +39,5 @@ static int run_command(const command *cmd, int argc, char **argv) {
 }
 
 static const arg rows[] = {ARG_END};
-const command cmd_help = {"help",     "Show this, or the help of a command.", "[COMMAND]", NULL, rows, 1,
-                          run_command};
+const command cmd_help = {
+    "help", "Show this, or the help of a command.", "[COMMAND [PART]]", NULL, rows, 2, run_command};

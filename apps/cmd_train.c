@@ -16,7 +16,8 @@ typedef struct {
     run_config config;
     char from[CONFIG_PATH], out[CONFIG_PATH], resume[CONFIG_PATH];
     long threads, max_steps, checkpoint_every;
-    int force, quiet, json;
+    int force, quiet, json, profile;
+    tn_profile *times; /* NULL: --profile was not given */
 } train_options;
 
 static const arg rows[] = {
@@ -36,6 +37,7 @@ static const arg rows[] = {
     ARG_FLAG(train_options, force, "force", "overwrite a run that the directory holds"),
     ARG_FLAG(train_options, quiet, "quiet", "no head and no progress, only the result"),
     ARG_FLAG(train_options, json, "json", "the result as JSON"),
+    ARG_FLAG(train_options, profile, "profile", "show the time of each op, forward and backward, at the end"),
     ARG_END};
 
 /* ---- Progress ------------------------------------------------------------------------------------------ */
@@ -148,11 +150,13 @@ static int report(const train_options *o, const run_summary *s, const char *dir)
         json_t *j = run_summary_json(s);
         json_object_set_new(j, "dir", json_string(dir));
         json_object_set_new(j, "peak_kib", json_integer(host_peak_kib()));
+        if (o->times) json_object_set_new(j, "profile", run_profile_json(o->times));
         json_dumpf(j, stdout, JSON_INDENT(2));
         putchar('\n');
         json_decref(j);
     } else {
         show_result(s, dir);
+        if (o->times && tn_profile_seconds(o->times) > 0) printf("\n"), tn_profile_print(o->times, stdout);
     }
     fflush(stdout); /* before what stderr gets; main looks whether it worked */
     if (s->status == RUN_DIVERGED) {
@@ -244,6 +248,7 @@ static int train(const command *cmd, train_options *o, const tn_dataset *set) {
     how.arg = &d;
     how.stop = &signal_stop;
     how.save = &signal_save;
+    how.profile = o->times;
     code = run_train(&o->config, set, &how, &sum, &e);
     term_clear();
     if (code == -2) return args_usage_error(cmd, "%s", e.msg);
@@ -269,7 +274,11 @@ static int run_command(const command *cmd, int argc, char **argv) {
     absolute(o.config.data);
     absolute(o.config.init);
     if (run_open_data(&o.config, &set, &e)) return app_data_failed(cmd, o.config.data, &e);
-    code = train(cmd, &o, &set);
+    if (o.profile && !(o.times = tn_profile_new(&e)))
+        code = args_failed(cmd, &e);
+    else
+        code = train(cmd, &o, &set);
+    tn_profile_free(o.times);
     tn_dataset_free(&set);
     return code;
 }

@@ -20,7 +20,7 @@ void app_threads(long n);
 int app_data_failed(const command *, const char *where, const tn_err *);
 /* A model and the part of its input that eval and inspect need, from a weights file written by a run. */
 typedef struct {
-    char path[CONFIG_PATH], model[CONFIG_SPEC], data_hash[65];
+    char path[CONFIG_PATH], model[CONFIG_SPEC], data_hash[65], test_hash[65];
     tn_model_shape shape;
     double scale, shift;
     char (*class_name)[TN_MAX_NAME]; /* one an output, or NULL: they have no names */

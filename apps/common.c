@@ -79,6 +79,7 @@ int app_weights_head(const char *where, weights_head *h, tn_err *e) {
     if (!bad && *outputs) {
         snprintf(h->model, sizeof h->model, "%s", meta_of(&f, "tern.model"));
         snprintf(h->data_hash, sizeof h->data_hash, "%s", meta_of(&f, "tern.data_hash"));
+        snprintf(h->test_hash, sizeof h->test_hash, "%s", meta_of(&f, "tern.test_hash"));
         h->scale = strtod(meta_of(&f, "tern.scale"), NULL);
         h->shift = strtod(meta_of(&f, "tern.shift"), NULL);
         h->shape.outputs = atoi(outputs);

@@ -136,8 +136,9 @@ int run_config_same_data(const run_config *a, const run_config *b) {
 #define TERN_INSTALLED_DATA "/usr/local/share/tern"
 #endif
 
-int run_open_data(const run_config *c, tn_dataset *set, tn_err *e) {
+static int open_data(const run_config *c, int test_only, tn_dataset *set, tn_err *e) {
     tn_data_options o = run_config_data(c);
+    o.test_only = test_only;
     if (c->data[0]) return tn_dataset_open(c->data, &o, set, e);
     const char *set_by_user = getenv("TERN_DATA");
     if (set_by_user && *set_by_user) return tn_dataset_open(set_by_user, &o, set, e);
@@ -152,4 +153,12 @@ int run_open_data(const run_config *c, tn_dataset *set, tn_err *e) {
         "no MNIST files in ./%s, %s or %s: name their directory with --data DIR or TERN_DATA, or use "
         "--data synthetic",
         places[0], places[1], places[2]);
+}
+
+int run_open_data(const run_config *c, tn_dataset *set, tn_err *e) {
+    return open_data(c, 0, set, e);
+}
+
+int run_open_test_data(const run_config *c, tn_dataset *set, tn_err *e) {
+    return open_data(c, 1, set, e);
 }

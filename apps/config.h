@@ -84,6 +84,8 @@ int run_config_same_data(const run_config *, const run_config *);
  * installed.
  */
 int run_open_data(const run_config *, tn_dataset *, tn_err *);
+/* The same for who needs the test part alone: see tn_data_options.test_only. */
+int run_open_test_data(const run_config *, tn_dataset *, tn_err *);
 
 /*
  * All of it as JSON, in the table's order. with_paths 0 leaves out data and init (their hashes stand for

@@ -134,6 +134,7 @@ static int one_step(run *r) {
     if (r->order_epoch != epoch) {
         tn_epoch_order((uint64_t)r->config.seed, epoch, n, r->config.shuffle, r->order);
         r->order_epoch = epoch;
+        tn_profile_lap(r->how.profile, "data");
     }
     if (b.first == 0) r->epoch_loss = r->epoch_images = 0;
     tn_tick tick = run_tick(r, r->step);
@@ -178,7 +179,11 @@ static int log_eval(run *r, tn_err *e) {
  */
 static int validate(run *r, int planned, tn_err *e) {
     const int classes = r->set->train.classes;
+    tn_profile *p =
+        tn_tape_profile(r->tape, NULL); /* these ops are not those of the steps: one line for all */
     r->val = score_part(r, &r->set->val, NULL, NULL);
+    tn_profile_lap(p, "evaluation");
+    tn_tape_profile(r->tape, p);
     if (!planned) return 0;
     if (log_eval(r, e)) return -1;
     if (!r->val.n) return 0;
@@ -219,10 +224,13 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (r->how.save && *r->how.save) *r->how.save = 0, saves = 1;
     if (r->how.stop && *r->how.stop) saves = 1;
     if (r->files && r->how.log_steps && rundir_step(r->files, r, e)) return -1;
+    tn_profile_lap(r->how.profile, "log");
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
     if (saves && checkpoint(r, e)) return -1;
+    if (evaluates || saves)
+        tn_profile_lap(r->how.profile, "checkpoint"); /* and the best weights, the metrics */
     tell(r, RUN_ON_STEP);
     if (epoch_ends || last)
         tell(r, RUN_ON_EPOCH);
@@ -290,6 +298,10 @@ static int finish(run *r, tn_err *e) {
         json_t *j = run_summary_json(s);
         if (!j) return tn_fail(e, "not enough memory for the summary");
         json_object_set_new(j, "peak_kib", json_integer(host_peak_kib()));
+        if (r->how.profile && rundir_event(r->files, "profile", run_profile_json(r->how.profile), e)) {
+            json_decref(j);
+            return -1;
+        }
         if (rundir_event(r->files, "run_end", json_incref(j), e)
             || rundir_json(r->files, "summary.json", j, e))
             return -1;
@@ -307,6 +319,7 @@ static int loop(run *r, tn_err *e) {
     int code = 0;
     if (limit < r->step) limit = r->step;
     if (r->step == limit && !stopped(r) && validate(r, 0, e)) return -1;
+    tn_tape_profile(r->tape, r->how.profile);
     while (!code && r->sum.status != RUN_DIVERGED && r->step < limit && !stopped(r)) {
         double start = now_seconds();
         double before = r->epoch_images * (r->step % r->per_epoch != 0);
@@ -316,6 +329,7 @@ static int loop(run *r, tn_err *e) {
         r->done_here++;
         code = after_step(r, limit, e);
     }
+    tn_tape_profile(r->tape, NULL);
     if (code < 0) return -1;
     if (r->sum.status == RUN_DIVERGED) return 0;
     r->sum.status = r->step == r->total ? RUN_FINISHED : r->step == limit ? RUN_STOPPED : RUN_INTERRUPTED;

@@ -71,6 +71,7 @@ typedef struct run_options {
     long max_steps;        /* stop after so many steps of the whole run; -1: no limit */
     long checkpoint_every; /* steps; 0: after each epoch; LONG_MAX: only at the end */
     int log_steps;         /* a line in log.jsonl for each step (default 1) */
+    tn_profile *profile;   /* gets where the time of the training loop goes; may be NULL */
     void (*on)(void *arg, const run *, run_event); /* may be NULL */
     void *arg;
     const volatile sig_atomic_t *stop; /* the number of a signal to end by, or 0; may be NULL */
@@ -97,6 +98,8 @@ run_dir_state run_dir_look(const char *dir, char id[17]);
 /* The summary of a finished run from its summary.json; and the JSON of one (a new reference). */
 int run_summary_read(const char *dir, run_summary *, tn_err *);
 json_t *run_summary_json(const run_summary *);
+/* {"seconds", "lines": [{"op", "of", "pass", "calls", "seconds", "operations", "bytes"}]} */
+json_t *run_profile_json(const tn_profile *);
 /*
  * The configuration an interrupted or finished run in dir was started with (from resume.safetensors,
  * config.json).

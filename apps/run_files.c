@@ -77,6 +77,7 @@ static int save_weights(run *r, const char *file, tn_err *e) {
     pair(&p, "tern.shift", "%a", d->shift);
     pair(&p, "tern.data", "%s", r->set->name);
     pair(&p, "tern.data_hash", "%s", r->set->data_hash);
+    if (r->set->test_hash[0]) pair(&p, "tern.test_hash", "%s", r->set->test_hash);
     pair(&p, "tern.run", "%s", r->sum.id);
     pair(&p, "tern.step", "%ld", r->step);
     pair_classes(&p, r->set);

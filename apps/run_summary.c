@@ -127,3 +127,16 @@ run_dir_state run_dir_look(const char *dir, char id[17]) {
     snprintf(path, sizeof path, "%s/resume.safetensors", dir);
     return j || access(path, F_OK) == 0 ? RUN_DIR_PARTIAL : RUN_DIR_EMPTY;
 }
+
+json_t *run_profile_json(const tn_profile *p) {
+    static const char *const pass[] = {"", "forward", "backward"};
+    json_t *lines = json_array();
+    const tn_profile_line *l;
+    for (int i = 0; (l = tn_profile_at(p, i)); i++)
+        if (l->calls)
+            json_array_append_new(lines,
+                                  json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f}", "op", l->name, "of", l->of,
+                                            "pass", pass[l->kind], "calls", (json_int_t)l->calls, "seconds",
+                                            l->seconds, "operations", l->operations, "bytes", l->bytes));
+    return json_pack("{s:f, s:o}", "seconds", tn_profile_seconds(p), "lines", lines);
+}

@@ -35,6 +35,8 @@ typedef struct tn_arrays {
 size_t tn_dtype_size(tn_dtype);
 /* Panics unless samples idx[0 ... n - 1], or first ... first + n - 1, are there. */
 void tn_batch_check(tn_tape *, const char *what, const tn_data *, int n, const int *idx, int first);
+/* Blocks of 64 bytes into the state, in plain C: what tn_sha256_add does on a processor without instructions for it. */
+void tn_sha256_plain(uint32_t state[8], const unsigned char *, size_t blocks);
 void tn_sha256_int(tn_sha256 *, const int *, size_t n); /* 4 bytes each, low byte first, on every machine */
 
 /* Limits of a picture that is read: pixels a side, and in all. */

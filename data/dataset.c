@@ -101,6 +101,7 @@ int tn_dataset_open(const char *where, const tn_data_options *o, tn_dataset *out
 /* A definition from outside must have kept its promises. */
 static int check_opened(const tn_dataset_def *def, const tn_dataset *d, tn_err *e) {
     const tn_data *a = &d->train, *b = &d->test;
+    if (d->test_only && a->n == 0 && b->n > 0 && b->own) return 0;
     if (a->n < 1 || b->n < 1 || !a->own || !b->own || d->val.n != 0 || strlen(d->data_hash) != 64)
         return tn_fail(e, "data set %s: its open() left train, test or data_hash unset", def->name);
     if (a->xtype != b->xtype || a->nd != b->nd || memcmp(a->dim, b->dim, sizeof a->dim)
@@ -120,9 +121,10 @@ int tn_dataset_open_def(const tn_dataset_def *def, const char *dir, const char *
     snprintf(what, sizeof what, "--data %s", def->name);
     tn_opts_default(def->cfg, cfg);
     int rc = tn_opts_parse(def->cfg, cfg, options, what, NULL, e);
+    out->test_only = o->test_only;
     if (rc == 0) rc = def->open(dir, cfg, out, e);
     if (rc == 0) rc = check_opened(def, out, e);
-    if (rc == 0) rc = tn_dataset_prepare(out, o, e);
+    if (rc == 0 && out->train.n > 0) rc = tn_dataset_prepare(out, o, e);
     tn_free(cfg);
     if (rc) tn_dataset_free(out);
     return rc ? -1 : 0;

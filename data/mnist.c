@@ -80,23 +80,27 @@ typedef struct {
     unsigned char *to;
     const unsigned char *from;
     size_t read, hash;
-    tn_sha256 *sha;
+    tn_sha256 *const *sha;
     int failed;
     tn_err *err;
 } slabs;
 
+static void hash(tn_sha256 *const *sha, const void *bytes, size_t n) {
+    for (; *sha; sha++) tn_sha256_add(*sha, bytes, n);
+}
+
 static void slab(void *arg, int chunk) {
     slabs *s = arg;
     if (chunk == 0 && s->read > 0) s->failed = tn_idx_read(s->f, s->to, s->read, s->err);
-    if (chunk == 1 && s->hash > 0) tn_sha256_add(s->sha, s->from, s->hash);
+    if (chunk == 1 && s->hash > 0) hash(s->sha, s->from, s->hash);
 }
 
-/* All values of f into to; header and values into the hash. */
-static int read_all(tn_idx *f, unsigned char *to, tn_sha256 *sha, tn_err *e) {
+/* All values of f into to; header and values into the hashes, of which NULL ends the list. */
+static int read_all(tn_idx *f, unsigned char *to, tn_sha256 *const *sha, tn_err *e) {
     const unsigned char *header;
     size_t len = tn_idx_len(f), done = 0, n = tn_idx_header(f, &header);
     slabs s = {.f = f, .sha = sha, .err = e};
-    tn_sha256_add(sha, header, n);
+    hash(sha, header, n);
     do {
         s.from = to + done - s.read;
         s.hash = s.read;
@@ -109,7 +113,8 @@ static int read_all(tn_idx *f, unsigned char *to, tn_sha256 *sha, tn_err *e) {
     return tn_idx_end(f, e);
 }
 
-static int read_labels(tn_idx *f, const char *path, int classes, int *label, tn_sha256 *sha, tn_err *e) {
+static int read_labels(tn_idx *f, const char *path, int classes, int *label, tn_sha256 *const *sha,
+                       tn_err *e) {
     size_t n = tn_idx_len(f);
     unsigned char *b = tn_mem_new(n);
     if (!b) return tn_fail(e, "%s: out of memory", path);
@@ -126,7 +131,7 @@ static int read_labels(tn_idx *f, const char *path, int classes, int *label, tn_
     return rc;
 }
 
-static int read_part(tn_idx *const f[2], const char *path, int classes, tn_data *d, tn_sha256 *sha,
+static int read_part(tn_idx *const f[2], const char *path, int classes, tn_data *d, tn_sha256 *const *sha,
                      tn_err *e) {
     int dim[TN_IDX_MAX_DIM];
     tn_idx_shape(f[0], dim);
@@ -152,15 +157,18 @@ static int open_mnist(const char *dir, const void *cfg, tn_dataset *out, tn_err 
     const config *c = cfg;
     char path[FILES][PATH_BYTES];
     tn_idx *f[FILES] = {NULL};
-    tn_sha256 sha;
+    tn_sha256 all, test, *const both[] = {&all, &test, NULL}, *const one[] = {&all, NULL};
+    const int classes = (int)c->classes;
     if (!dir) dir = c->dir;
     if (!*dir) return tn_fail(e, "--data mnist: needs its directory: --data DIR, or --data mnist:dir=DIR");
-    tn_sha256_begin(&sha);
+    tn_sha256_begin(&all);
+    tn_sha256_begin(&test);
     int rc = open_files(dir, f, path, e);
-    if (rc == 0) rc = read_part(f + TRAIN_X, path[TRAIN_Y], (int)c->classes, &out->train, &sha, e);
-    if (rc == 0) rc = read_part(f + TEST_X, path[TEST_Y], (int)c->classes, &out->test, &sha, e);
+    if (rc == 0 && !out->test_only) rc = read_part(f + TRAIN_X, path[TRAIN_Y], classes, &out->train, one, e);
+    if (rc == 0) rc = read_part(f + TEST_X, path[TEST_Y], classes, &out->test, both, e);
     for (int i = 0; i < FILES; i++) tn_idx_close(f[i]);
-    tn_sha256_end(&sha, out->data_hash);
+    if (!out->test_only) tn_sha256_end(&all, out->data_hash);
+    tn_sha256_end(&test, out->test_hash);
     tn_dir_name(dir, "mnist", out->name, sizeof out->name);
     return rc;
 }

@@ -8,15 +8,19 @@ static double element(const tn_data *d, size_t at) {
     return d->xtype == TN_U8 ? ((const unsigned char *)d->x)[at] : (double)((const float *)d->x)[at];
 }
 
+/* Bytes into mask; with restrict a compiler makes it vectors. */
+static void gather_lit(unsigned char *restrict mask, const unsigned char *restrict x, size_t len) {
+    for (size_t j = 0; j < len; j++) mask[j] |= x[j];
+}
+
 int tn_never_lit(const tn_data *d, unsigned char *mask) {
     int dark = 0;
     memset(mask, 0, d->len);
     for (int i = 0; i < d->n; i++) {
         size_t row = (size_t)i * d->len;
-        if (d->xtype == TN_U8) {
-            const unsigned char *x = (const unsigned char *)d->x + row;
-            for (size_t j = 0; j < d->len; j++) mask[j] |= x[j];
-        } else
+        if (d->xtype == TN_U8)
+            gather_lit(mask, (const unsigned char *)d->x + row, d->len);
+        else
             for (size_t j = 0; j < d->len; j++) mask[j] |= element(d, row + j) != 0;
     }
     for (size_t j = 0; j < d->len; j++) dark += mask[j] = mask[j] == 0;

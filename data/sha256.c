@@ -2,10 +2,15 @@
 /*
  * SHA-256 as FIPS 180-4 defines it (sections 4.1.2, 4.2.2, 5 and 6.2), in plain C. The message schedule lives
  * in sixteen words that are renewed as the rounds go on, and the eight working variables change their names
- * instead of their places, so that a compiler keeps all of them in registers.
+ * instead of their places, so that a compiler keeps all of them in registers. Where the processor has instructions for
+ * it (x86-64 with SHA extensions), compress_sha_ni does the same 4 to 6 times faster; the tests compare the two.
  */
-#include "tern_data.h"
+#include "data_internal.h"
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <immintrin.h>
+#endif
 
 static const uint32_t K[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
@@ -48,7 +53,7 @@ static const uint32_t K[64] = {
         ROUND(b, c, d, e, f, g, h, a, W, i, 7); \
     } while (0)
 
-static void compress(uint32_t s[8], const unsigned char *p, size_t blocks) {
+void tn_sha256_plain(uint32_t s[8], const unsigned char *p, size_t blocks) {
     for (; blocks > 0; blocks--, p += 64) {
         uint32_t w[16], a = s[0], b = s[1], c = s[2], d = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
         for (int i = 0; i < 16; i++) {
@@ -64,6 +69,73 @@ static void compress(uint32_t s[8], const unsigned char *p, size_t blocks) {
         s[0] += a, s[1] += b, s[2] += c, s[3] += d, s[4] += e, s[5] += f, s[6] += g, s[7] += h;
     }
 }
+
+#if defined(__x86_64__)
+
+/* Leaf 7 (EBX bit 29: SHA), leaf 1 (ECX bit 9: SSSE3, bit 19: SSE4.1). */
+static int has_sha_ni(void) {
+    unsigned a, b, c, d, b7, c7;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !__get_cpuid_count(7, 0, &a, &b7, &c7, &d)) return 0;
+    return (b7 >> 29 & 1) && (c >> 9 & 1) && (c >> 19 & 1);
+}
+
+/*
+ * The state is held as (a, b, e, f) and (c, d, g, h), the schedule as four vectors of four words, m0 the oldest.
+ * sha256rnds2 does two rounds with the lower two words of its last operand; sha256msg1 and sha256msg2 make four new
+ * words of the schedule.
+ */
+#define FOUR_ROUNDS(i, m)                                                          \
+    do {                                                                           \
+        __m128i k = _mm_add_epi32(m, _mm_loadu_si128((const __m128i *)(K + (i)))); \
+        cdgh = _mm_sha256rnds2_epu32(cdgh, abef, k);                               \
+        abef = _mm_sha256rnds2_epu32(abef, cdgh, _mm_shuffle_epi32(k, 0x0e));      \
+    } while (0)
+#define NEXT_WORDS(m0, m1, m2, m3) \
+    m0 = _mm_sha256msg2_epu32(_mm_add_epi32(_mm_sha256msg1_epu32(m0, m1), _mm_alignr_epi8(m3, m2, 4)), m3)
+
+__attribute__((target("sha,sse4.1,ssse3"))) static void compress_sha_ni(uint32_t s[8], const unsigned char *p,
+                                                                        size_t blocks) {
+    const __m128i swap = _mm_set_epi64x(0x0c0d0e0f08090a0b, 0x0405060700010203);
+    __m128i dcba = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)s), 0xb1);       /* c d a b */
+    __m128i hgfe = _mm_shuffle_epi32(_mm_loadu_si128((const __m128i *)(s + 4)), 0x1b); /* e f g h */
+    __m128i abef = _mm_alignr_epi8(dcba, hgfe, 8), cdgh = _mm_blend_epi16(hgfe, dcba, 0xf0);
+    for (; blocks > 0; blocks--, p += 64) {
+        const __m128i abef_before = abef, cdgh_before = cdgh, *q = (const __m128i *)p;
+        __m128i m0 = _mm_shuffle_epi8(_mm_loadu_si128(q), swap);
+        __m128i m1 = _mm_shuffle_epi8(_mm_loadu_si128(q + 1), swap);
+        __m128i m2 = _mm_shuffle_epi8(_mm_loadu_si128(q + 2), swap);
+        __m128i m3 = _mm_shuffle_epi8(_mm_loadu_si128(q + 3), swap);
+        for (int i = 0; i < 64; i += 16) {
+            FOUR_ROUNDS(i, m0);
+            FOUR_ROUNDS(i + 4, m1);
+            FOUR_ROUNDS(i + 8, m2);
+            FOUR_ROUNDS(i + 12, m3);
+            if (i == 48) break;
+            NEXT_WORDS(m0, m1, m2, m3);
+            NEXT_WORDS(m1, m2, m3, m0);
+            NEXT_WORDS(m2, m3, m0, m1);
+            NEXT_WORDS(m3, m0, m1, m2);
+        }
+        abef = _mm_add_epi32(abef, abef_before);
+        cdgh = _mm_add_epi32(cdgh, cdgh_before);
+    }
+    __m128i feba = _mm_shuffle_epi32(abef, 0x1b), dchg = _mm_shuffle_epi32(cdgh, 0xb1);
+    _mm_storeu_si128((__m128i *)s, _mm_blend_epi16(feba, dchg, 0xf0));
+    _mm_storeu_si128((__m128i *)(s + 4), _mm_alignr_epi8(dchg, feba, 8));
+}
+
+static void compress(uint32_t s[8], const unsigned char *p, size_t blocks) {
+    static _Atomic int known; /* 0: not asked yet, 1: has none, 2: has them */
+    if (!known) known = 1 + has_sha_ni();
+    if (known == 2)
+        compress_sha_ni(s, p, blocks);
+    else
+        tn_sha256_plain(s, p, blocks);
+}
+
+#else
+#define compress tn_sha256_plain
+#endif
 
 void tn_sha256_begin(tn_sha256 *s) {
     static const uint32_t start[8] = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,

@@ -86,6 +86,11 @@ typedef struct {
      * it is the same for all runs.
      */
     uint64_t seed;
+    /*
+     * 1: only the test part is wanted. A reader that can (of IDX files) then leaves train and val empty and data_hash "",
+     * with nothing of what stands above applied: scale the test part as the weights' file says.
+     */
+    int test_only;
 } tn_data_options;
 /* Validation as above, all the rest for training, no noise, not normalized, seed 0. */
 TN_API tn_data_options tn_data_options_default(void);
@@ -106,6 +111,8 @@ typedef struct tn_dataset {
     char data_hash[65];
     char (*class_name)[TN_MAX_NAME]; /* of train.classes classes, or NULL: they are numbers */
     char note[256];                  /* what reading left out, as a sentence, or "" */
+    char test_hash[65];              /* as data_hash, of what belongs to the test part alone; "": the reader has none */
+    int test_only;                   /* for readers, set before open(): they may read the test part alone */
 } tn_dataset;
 
 /* A kind of data set: one file, one line in datasets.def. */
@@ -213,8 +220,8 @@ TN_API void tn_image_free(tn_image *);                                 /* fine o
  * c: the channels wanted, 1 or 3; how: 0 or TN_IMAGE_CONTRAST. A file that is damaged or ends too early: -1.
  */
 TN_API int tn_image_read(const char *path, int c, int how, tn_image *out, tn_err *);
-TN_API int tn_image_decode(const void *file, size_t bytes, const char *name, int c, int how,
-                           tn_image *out, tn_err *);
+TN_API int tn_image_decode(const void *file, size_t bytes, const char *name, int c, int how, tn_image *out,
+                           tn_err *);
 TN_API int tn_image_resize(const tn_image *, int h, int w, tn_image *out, tn_err *); /* stretched to fit */
 TN_API int tn_image_write(const char *path, const tn_image *, tn_err *); /* PNG, by tn_write_file */
 /*

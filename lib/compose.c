@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What is written with primitives and therefore needs no rule of its own: reductions, softmax, dropout, layer norm. */
+/* What is written with primitives and therefore needs no rule of its own: reductions, softmax, layer norm. */
 #include "ops.h"
 #include <math.h>
 
@@ -66,22 +66,6 @@ tn_t *tn_softmax(tn_t *x) {
 tn_t *tn_log_softmax(tn_t *x) {
     tn_t *s = shifted(x);
     return tn_sub(s, tn_log(tn_sum_axis(tn_exp(s), -1)));
-}
-
-/* Each row has a generator of its own, so that a mask does not depend on how the batch is cut. */
-tn_t *tn_dropout(tn_t *x, double p, const char *name) {
-    tn_mode mode = tn_tape_mode(x->tape);
-    TN_CHECK(x->tape, p >= 0 && p < 1, "dropout: p is %g; it must be in [0, 1)", p);
-    if (!mode.train || p == 0) return x;
-    tn_t *mask = tn_new(x->tape, x->nd, x->dim);
-    size_t rows = x->nd ? (size_t)x->dim[0] : 1, len = x->len / rows;
-    tn_real keep = (tn_real)(1 / (1 - p));
-    uint64_t limit = (uint64_t)(p * 0x1p53);
-    for (size_t r = 0; r < rows; r++) {
-        tn_rng g = tn_rng_make(mode.seed, "dropout", name, (uint64_t)mode.step, (uint64_t)mode.first_row + r);
-        for (size_t i = 0; i < len; i++) mask->x[r * len + i] = tn_rng_next(&g) >> 11 < limit ? 0 : keep;
-    }
-    return tn_mul(x, tn_result(NULL, mask, 0, NULL, NULL, 0));
 }
 
 tn_t *tn_layer_norm(tn_t *x, tn_t *gain, tn_t *bias, double eps) {

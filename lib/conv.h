@@ -10,6 +10,7 @@ typedef struct {
     int co;   /* output channels of a group */
     int k;    /* elements of a window: g.c kh kw */
     int rows; /* output rows of a block */
+    tn_conv_algorithm algorithm;
 } tn_conv_plan;
 
 /* Input x (n, ci, h, w), weight w (co, ci / groups, kh, kw); panics with the op's name when they do not fit. */
@@ -17,6 +18,19 @@ tn_conv_plan tn_conv_shape(tn_tape *, const char *op, const int x[4], const int 
 /* y (n, co, oh, ow) = x * w, plus bias (co, or NULL), then max(0, .) with relu. */
 void tn_conv_forward(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *w, const tn_real *bias,
                      int relu, tn_real *y);
+/*
+ * The same without columns, and max pooled where pool is not NULL (see conv_pool.h); 0: left alone, since the shape asks
+ * for columns or products are OpenBLAS's.
+ */
+int tn_conv_fast_forward(tn_tape *, const tn_conv_plan *, const tn_window *pool, const tn_real *x,
+                         const tn_real *w, const tn_real *bias, int relu, tn_real *y, unsigned char *winner);
+/*
+ * Gradients of weights and bias (gw, gb; NULL: not wanted; bits 0 and 1 of add: added to them) from that of the output; y: the
+ * output, where ReLU came last, or NULL. For shapes that fit: short sums, stride 1.
+ */
+int tn_conv_planes_fit(const tn_conv_plan *);
+void tn_conv_planes_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy, const tn_real *y,
+                         unsigned add, tn_real *gw, tn_real *gb);
 void tn_conv_input_grad(tn_tape *, const tn_conv_plan *, const tn_real *gy, const tn_real *w, int add,
                         tn_real *gx);
 void tn_conv_weight_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy, int add,

@@ -34,6 +34,12 @@ void tn_channel_sums(int n, int channels, size_t positions, const tn_real *x, in
 
 static void conv_act_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
     const conv_act_aux *a = y->aux;
+    const int relu = a->act == TN_ACT_RELU;
+    if (!(need & 1) && (relu || a->act == TN_ACT_NONE) && tn_conv_planes_fit(&a->p)) {
+        tn_conv_planes_grad(y->tape, &a->p, y->src[0]->x, gy, relu ? y->x : NULL, add >> 1,
+                            need & 2 ? gx[1] : NULL, need & 4 ? gx[2] : NULL);
+        return;
+    }
     const tn_real *dz = tn_act_back(y, a->act, gy);
     if (need & 1) tn_conv_input_grad(y->tape, &a->p, dz, y->src[1]->x, add & 1, gx[0]);
     if (need & 2) tn_conv_weight_grad(y->tape, &a->p, y->src[0]->x, dz, (add >> 1) & 1, gx[1]);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * act(x w' + b) in one op. Forward and input gradient run on packed forms of the weights that are made once a step;
- * the weight gradient packs the input panel by panel as it goes. Bias and ReLU ride on the product's last pass.
+ * the weight gradient reads the input as it lies, and dz' from a copy that is made as dz is. Bias and ReLU ride on the
+ * product's last pass.
  */
 #include "internal.h"
 #include "kernels/kernels.h"
@@ -10,38 +11,94 @@ typedef struct {
     tn_act act;
 } linear_aux;
 
+/* ---- gradients ---- */
+
+/*
+ * Which chunk does what decides how much a thread reads that another wrote: the units of a layer stay with one thread
+ * in the product forward, the weight gradient, the optimizer and the packing, so that of the large arrays only the
+ * input is read by all.
+ */
+enum { ROWS = 16, UNITS = 32, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* ROWS, UNITS: two tiles or more */
+
+/* What the passes of one backward share; dz = gy act'(z) (n, out), turned: dz' as pack_a leaves it. */
+typedef struct {
+    const tn_kernels_t *k;
+    tn_act act;
+    int n, in, out;
+    int rows;        /* of a chunk of the first pass */
+    int units, half; /* of a chunk of the second: rows of dw, and where its columns are cut in two */
+    const tn_real *gy, *y, *x, *packed_w;
+    const tn_real *dz;
+    tn_real *own_dz, *turned, *dx, *dw, *db;
+    unsigned add;
+} back;
+
+/* Some rows of the batch: dz, its transpose, dx = dz w, while they are in the cache. */
+static void back_rows(void *arg, int chunk) {
+    const back *b = arg;
+    int r0 = chunk * b->rows, r1 = r0 + b->rows < b->n ? r0 + b->rows : b->n;
+    size_t at = (size_t)r0 * (size_t)b->out;
+    if (b->own_dz)
+        tn_act_slope(b->act, (size_t)(r1 - r0) * (size_t)b->out, b->gy + at, b->y + at, b->own_dz + at);
+    if (b->dw) b->k->pack_a(b->out, b->n, r0, r1, b->dz, b->out, b->turned);
+    if (b->dx)
+        b->k->gemm(r1 - r0, b->in, b->out, b->dz + at, b->out, 1, b->packed_w,
+                   b->dx + (size_t)r0 * (size_t)b->in, b->in, b->add & 1, NULL, 0);
+}
+
+/* A block of dw = dz' x, and some of the bias gradient. */
+static void back_block(void *arg, int chunk) {
+    const back *b = arg;
+    int r0 = chunk / 2 * b->units, r1 = r0 + b->units < b->out ? r0 + b->units : b->out;
+    int c0 = chunk % 2 ? b->half : 0, c1 = chunk % 2 ? b->in : b->half;
+    if (b->dw && r0 < r1 && c0 < c1)
+        b->k->gemm_packed_a(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->n, b->x + c0, b->in,
+                            1, b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1);
+    int o0 = chunk * BIAS_COLS, o1 = o0 + BIAS_COLS < b->out ? o0 + BIAS_COLS : b->out;
+    if (b->db && o0 < o1) b->k->col_sum(b->n, o1 - o0, b->dz + o0, b->out, (b->add >> 2) & 1, b->db + o0);
+}
+
+static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[], unsigned need,
+                    unsigned add) {
+    tn_t *x = y->src[0], *w = y->src[1];
+    back b = {.k = tn_kernels_get(NULL),
+              .act = act,
+              .n = y->dim[0],
+              .in = w->dim[1],
+              .out = w->dim[0],
+              .gy = gy,
+              .y = y->x,
+              .x = x->x,
+              .dz = gy,
+              .add = add};
+    if (act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
+    if (need & 1) b.dx = gx[0], b.packed_w = tn_packed(w, 0);
+    if (need & 2) b.dw = gx[1], b.turned = tn_scratch(y->tape, y->len * sizeof *gy);
+    if (need & 4) b.db = gx[2];
+    b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
+    b.rows = b.rows < ROWS ? ROWS : (b.rows + 7) / 8 * 8;
+    tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
+    b.units = (b.out + MAX_CHUNKS - 1) / MAX_CHUNKS;
+    b.units = ((b.units < UNITS ? UNITS : b.units) + b.k->mr - 1) / b.k->mr * b.k->mr;
+    b.half = (b.in + 1) / 2 + TN_NR_MAX - 1;
+    b.half -= b.half % TN_NR_MAX;
+    if (b.half > b.in) b.half = b.in;
+    int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
+    int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
+    tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
+}
+
 static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
     const linear_aux *a = y->aux;
     tn_t *x = y->src[0], *w = y->src[1];
     int n = y->dim[0], out = w->dim[0], in = w->dim[1];
+    if (tn_gemm_own()) {
+        own_bwd(y, a->act, gy, gx, need, add);
+        return;
+    }
     const tn_real *dz = tn_act_back(y, a->act, gy);
-    if (need & 1) /* dx = dz w */
-        tn_gemm(&(tn_gemm_args){.m = n,
-                                .n = in,
-                                .k = out,
-                                .a = dz,
-                                .ars = out,
-                                .acs = 1,
-                                .b = w->x,
-                                .brs = in,
-                                .bcs = 1,
-                                .packed_b = tn_packed(w, 0),
-                                .c = gx[0],
-                                .ldc = in,
-                                .add = add & 1});
-    if (need & 2) /* dw = dz' x */
-        tn_gemm(&(tn_gemm_args){.m = out,
-                                .n = in,
-                                .k = n,
-                                .a = dz,
-                                .ars = 1,
-                                .acs = out,
-                                .b = x->x,
-                                .brs = in,
-                                .bcs = 1,
-                                .c = gx[1],
-                                .ldc = in,
-                                .add = (add >> 1) & 1});
+    if (need & 1) tn_product(n, in, out, dz, 0, w->x, 0, gx[0], add & 1);
+    if (need & 2) tn_product(out, in, n, dz, 1, x->x, 0, gx[1], (add >> 1) & 1);
     if (need & 4) tn_kernels_get(NULL)->col_sum(n, out, dz, out, (add >> 2) & 1, gx[2]);
 }
 

@@ -128,7 +128,7 @@ static tn_t *avg_pool_expand(tn_t *y) {
     const pool_aux *a = y->aux;
     tn_t *x = y->src[0];
     int c = x->dim[1], one[4] = {c, 1, a->g.kh, a->g.kw};
-    tn_conv conv = {{a->g.sh, a->g.sw}, {a->g.ph, a->g.pw}, {1, 1}, c};
+    tn_conv conv = {{a->g.sh, a->g.sw}, {a->g.ph, a->g.pw}, {1, 1}, c, TN_CONV_AUTO};
     return tn_conv2d(x, tn_full(x->tape, 1.0 / (a->g.kh * a->g.kw), 4, one), &conv);
 }
 static void avg_pool_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {

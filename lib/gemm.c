@@ -51,12 +51,13 @@ const char *tn_gemm_backend_name(void) {
 /* ---- cutting ---- */
 
 enum { MIN_ROWS = 32, MIN_COLS = 2 * TN_NR_MAX, MAX_BLOCKS = 64 };
-static const double MIN_CHUNK_OPS = 1 << 20; /* some 10 us: well above the cost of waking a thread */
+static const double MIN_CHUNK_OPS = 1 << 17; /* about a microsecond: what a thread that spins costs to call */
 
 typedef struct {
     tn_gemm_args g;
     const tn_kernels_t *k;
     int row_blocks, col_blocks, panels;
+    int by_columns; /* chunks that follow each other share columns, not rows */
 } gemm_job;
 
 static int cut(int n, int blocks, int i) {
@@ -66,7 +67,8 @@ static int cut(int n, int blocks, int i) {
 static void gemm_chunk(void *p, int chunk) {
     const gemm_job *j = p;
     const tn_gemm_args *g = &j->g;
-    int rb = chunk / j->col_blocks, cb = chunk % j->col_blocks;
+    int rb = j->by_columns ? chunk % j->row_blocks : chunk / j->col_blocks;
+    int cb = j->by_columns ? chunk / j->row_blocks : chunk % j->col_blocks;
     int r0 = cut(g->m, j->row_blocks, rb), r1 = cut(g->m, j->row_blocks, rb + 1);
     int c0 = cut(j->panels, j->col_blocks, cb) * TN_NR_MAX,
         c1 = cut(j->panels, j->col_blocks, cb + 1) * TN_NR_MAX;
@@ -121,13 +123,18 @@ void tn_gemm(const tn_gemm_args *g) {
         gemm_blas(g);
         return;
     }
-    gemm_job j = {*g, tn_kernels_get(NULL), 1, 1, (g->n + TN_NR_MAX - 1) / TN_NR_MAX};
+    gemm_job j = {
+        *g, tn_kernels_get(NULL), 1, 1, (g->n + TN_NR_MAX - 1) / TN_NR_MAX, g->packed_b && g->n >= g->m};
     double ops = 2.0 * g->m * g->n * g->k;
+    if (j.by_columns)
+        while (2 * j.col_blocks <= j.panels && j.col_blocks < 16 && ops / j.col_blocks > 2 * MIN_CHUNK_OPS)
+            j.col_blocks *= 2;
     if (g->packed_b)
-        while (2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks < MAX_BLOCKS
-               && ops / j.row_blocks > 2 * MIN_CHUNK_OPS)
+        while (2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks * j.col_blocks < MAX_BLOCKS
+               && ops / (j.row_blocks * j.col_blocks) > 2 * MIN_CHUNK_OPS
+               && !(j.by_columns && j.row_blocks * j.col_blocks >= 8))
             j.row_blocks *= 2;
-    while (2 * j.col_blocks * MIN_COLS <= g->n && j.row_blocks * j.col_blocks < 16
+    while (!j.by_columns && 2 * j.col_blocks * MIN_COLS <= g->n && j.row_blocks * j.col_blocks < 16
            && ops / (j.row_blocks * j.col_blocks) > 2 * MIN_CHUNK_OPS)
         j.col_blocks *= 2;
     while (!g->packed_b && 2 * j.row_blocks * MIN_ROWS <= g->m && j.row_blocks * j.col_blocks < 8

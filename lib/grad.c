@@ -116,6 +116,7 @@ void tn_sweep(tn_t *y, const tn_real *gy, int n, tn_target *target) {
     map_spread(&s.map, y, base);
     int was = t->sweeping;
     t->sweeping = 1;
+    tn_profile_lap(t->profile, "other");
     if (s.map.reach[y->id - base]) {
         num_slot *top = num_slot_of(&s, y);
         for (size_t i = 0; i < y->len; i++) {
@@ -135,6 +136,7 @@ void tn_sweep(tn_t *y, const tn_real *gy, int n, tn_target *target) {
             else if (node->op->vjp)
                 num_vjp(&s, node, slot->g);
             tn_rewind(t, inner);
+            if (t->profile) tn_profile_backward(t->profile, node);
         }
         if (!slot->keep) tn_pool_put(t, slot->g, node->len);
     }

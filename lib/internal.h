@@ -8,8 +8,10 @@
 
 /* Memory through the allocator in use. tn_mem_new clears; a NULL result means memory is short. */
 void *tn_mem_new(size_t bytes);
+void *tn_mem_raw(size_t bytes); /* not cleared: of what is never written, no page is ever used */
 void *tn_mem_resize(void *, size_t bytes);
 void *tn_mem_aligned(size_t bytes); /* aligned to 64 and cleared; release with tn_mem_aligned_free */
+void *tn_mem_aligned_raw(size_t bytes);
 void tn_mem_aligned_free(void *);
 
 /*

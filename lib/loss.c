@@ -52,25 +52,29 @@ static void ce_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned nee
     const ce *c = y->aux;
     if (!(need & 1)) return;
     const tn_kernels_t *kern = tn_kernels_get(NULL);
-    const tn_real *x = y->src[0]->x;
-    size_t n = (size_t)c->classes;
-    tn_real *p = tn_scratch(y->tape, n * sizeof *p);
+    size_t rows = (size_t)c->rows, n = (size_t)c->classes;
+    tn_real *p = add & 1 ? tn_scratch(y->tape, rows * n * sizeof *p) : gx[0];
+    tn_real *row_scale = tn_scratch(y->tape, rows * sizeof *row_scale);
     double scale = (double)gy[0] / c->denominator, total = weight_total(c), s = c->smoothing / c->classes;
     for (int i = 0; i < c->rows; i++) {
-        tn_real *g = gx[0] + (size_t)i * n;
-        if (!(add & 1)) memset(g, 0, n * sizeof *g);
-        if (c->label[i] < 0) continue;
+        double on_label, r = 0;
+        if (c->label[i] >= 0) row_weights(c, i, total, &on_label, &r);
+        row_scale[i] = (tn_real)(r * scale);
+    }
+    kern->softmax_rows(c->rows, c->classes, y->src[0]->x, c->lse, row_scale, p);
+    for (int i = 0; i < c->rows; i++) {
+        tn_real *g = p + (size_t)i * n;
+        if (c->label[i] < 0) {
+            memset(g, 0, n * sizeof *g);
+            continue;
+        }
         double on_label, r;
         row_weights(c, i, total, &on_label, &r);
-        for (size_t k = 0; k < n; k++) p[k] = x[(size_t)i * n + k] - c->lse[i];
-        kern->unary[TN_EXP](n, p, p);
-        tn_real rs = (tn_real)(r * scale);
-        for (size_t k = 0; k < n; k++) p[k] = rs * p[k];
         if (s != 0)
-            for (int k = 0; k < c->classes; k++) p[k] -= (tn_real)(scale * s * class_weight(c, k));
-        p[c->label[i]] -= (tn_real)(scale * on_label);
-        kern->accumulate(n, p, g);
+            for (int k = 0; k < c->classes; k++) g[k] -= (tn_real)(scale * s * class_weight(c, k));
+        g[c->label[i]] -= (tn_real)(scale * on_label);
     }
+    if (add & 1) kern->accumulate(rows * n, p, gx[0]);
 }
 
 static tn_t *ce_expand(tn_t *y) {

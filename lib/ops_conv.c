@@ -36,7 +36,8 @@ tn_conv_plan tn_conv_shape(tn_tape *t, const char *op, const int x[4], const int
              "%s: a %d x %d window (dilation %d, %d) is larger than a %d x %d image padded by %d, %d", op,
              g.kh, g.kw, g.dh, g.dw, g.h, g.w, g.ph, g.pw);
     int k = w[1] * w[2] * w[3], rows = BLOCK / (k * g.ow);
-    return (tn_conv_plan){g, x[0], c->groups, w[0] / c->groups, k, rows < 1 ? 1 : rows > g.oh ? g.oh : rows};
+    return (tn_conv_plan){
+        g, x[0], c->groups, w[0] / c->groups, k, rows < 1 ? 1 : rows > g.oh ? g.oh : rows, c->algorithm};
 }
 
 /* ---- one chunk of images through one of the three products ---- */
@@ -165,6 +166,7 @@ static void run(tn_tape *t, job *j, void (*chunk)(void *, int)) {
 
 void tn_conv_forward(tn_tape *t, const tn_conv_plan *p, const tn_real *x, const tn_real *w,
                      const tn_real *bias, int relu, tn_real *y) {
+    if (tn_conv_fast_forward(t, p, NULL, x, w, bias, relu, y, NULL)) return;
     tn_place place = tn_mark(t);
     if (bias) { /* (co, k) and bias side by side: fma(b, 1, sum) is the sum plus b, rounded once */
         int rows = p->groups * p->co;
@@ -190,6 +192,10 @@ void tn_conv_input_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *gy, co
 
 void tn_conv_weight_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *x, const tn_real *gy, int add,
                          tn_real *gw) {
+    if (tn_conv_planes_fit(p)) {
+        tn_conv_planes_grad(t, p, x, gy, NULL, add != 0, gw, NULL);
+        return;
+    }
     tn_place place = tn_mark(t);
     size_t len = (size_t)p->groups * (size_t)(p->co * p->k);
     int slices = p->n < CHUNKS ? p->n : CHUNKS;

@@ -9,19 +9,19 @@
 #include <ctype.h>
 #include <string.h>
 
-/* Elements of a range; up to ALONE in all a step is one chunk, as waking a thread costs more. */
-enum { RANGE = 4096, ALONE = 16384 };
+/*
+ * A chunk has RANGE elements or, where that is more, a 64th of them all: a pass over memory is as fast in few pieces,
+ * and many threads still find some. Up to ALONE in all a step is one chunk, as waking a thread costs more.
+ */
+enum { RANGE = 4096, CHUNKS = 64, ALONE = 16384 };
 /* Slots begin at a multiple of this many reals, a cache line in either build. */
 enum { ALIGN = 16 };
 
-#define TN_OPTIM(name) extern const tn_optim_def tn_optim_def_##name;
+enum {
+#define TN_OPTIM(name) COUNT_##name,
 #include "optims.def"
 #undef TN_OPTIM
-
-static const tn_optim_def *const defs[] = {
-#define TN_OPTIM(name) &tn_optim_def_##name,
-#include "optims.def"
-#undef TN_OPTIM
+    DEFS
 };
 
 typedef struct {
@@ -64,25 +64,32 @@ struct tn_optim {
 
 /* ---- finding definitions ---- */
 
+/* Those of the vector level in use; where TERN_SIMD names none, of the plain one, which every machine runs. */
 const tn_optim_def *const *tn_optims(int *n) {
-    *n = TN_ARRAY_LEN(defs);
-    return defs;
+    const tn_kernels_t *k = tn_kernels_get(NULL);
+    if (!k) k = tn_kernels_level("plain");
+    *n = DEFS;
+    return k->optims;
 }
 
 const tn_optim_def *tn_optim_find(const char *name) {
-    for (int i = 0; i < TN_ARRAY_LEN(defs); i++)
+    int n;
+    const tn_optim_def *const *defs = tn_optims(&n);
+    for (int i = 0; i < n; i++)
         if (!strcmp(defs[i]->name, name)) return defs[i];
     return NULL;
 }
 
 static int unknown_name(const char *name, tn_err *e) {
-    const char *names[TN_ARRAY_LEN(defs)];
+    const char *names[DEFS];
     char list[256] = "", hint[128] = "";
-    for (int i = 0; i < TN_ARRAY_LEN(defs); i++) {
+    int n;
+    const tn_optim_def *const *defs = tn_optims(&n);
+    for (int i = 0; i < n; i++) {
         size_t at = strlen(list);
         snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", names[i] = defs[i]->name);
     }
-    const char *near = tn_nearest(name, TN_ARRAY_LEN(defs), names);
+    const char *near = tn_nearest(name, n, names);
     if (near) snprintf(hint, sizeof hint, " (did you mean \"%s\"?)", near);
     return tn_fail(e, "unknown optimizer \"%.60s\"%s; there are %s", name, hint, list);
 }
@@ -95,11 +102,13 @@ static int has_option(const tn_optim_def *d, const char *key, size_t len) {
 
 /* An option that a definition lacks and its relatives (same slots) have: the message names those. */
 static int only_relatives_have(const tn_optim_def *d, const char *options, tn_err *e) {
+    int n;
+    const tn_optim_def *const *defs = tn_optims(&n);
     for (const char *p = options; p && *p; p += strcspn(p, ","), p += *p == ',') {
         size_t len = strcspn(p, "=,");
         char list[256] = "";
         if (has_option(d, p, len)) continue;
-        for (int i = 0; i < TN_ARRAY_LEN(defs); i++) {
+        for (int i = 0; i < n; i++) {
             size_t at = strlen(list);
             if (defs[i]->slots == d->slots && d->slots && has_option(defs[i], p, len))
                 snprintf(list + at, sizeof list - at, "%s%s", at ? ", " : "", defs[i]->name);
@@ -195,18 +204,19 @@ static size_t plan(tn_optim *o, size_t *scratch) {
 
 /* Cuts all trained tensors into ranges and gathers ranges into chunks, by shape alone. */
 static void cut(tn_optim *o) {
-    size_t total = tn_params_total(o->params), filled = 0;
+    size_t total = tn_params_total(o->params), filled = 0, piece = rounded(total / CHUNKS, ALIGN);
     int nrange = 0;
+    if (piece < RANGE) piece = RANGE;
     o->nchunk = 0;
     o->chunk[0] = 0;
     for (int i = 0; i < o->params->n; i++) {
         size_t len = o->params->p[i]->len;
         if (o->params->p[i]->flags & TN_BUFFER) continue;
-        for (size_t lo = 0; lo < len; lo += RANGE) {
-            size_t hi = len - lo < RANGE ? len : lo + RANGE;
+        for (size_t lo = 0; lo < len; lo += piece) {
+            size_t hi = len - lo < piece ? len : lo + piece;
             o->ranges[nrange++] = (range){i, lo, hi};
             filled += hi - lo;
-            if (filled >= RANGE && total > ALONE) {
+            if (filled >= piece && total > ALONE) {
                 o->chunk[++o->nchunk] = nrange;
                 filled = 0;
             }

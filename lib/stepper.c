@@ -111,7 +111,9 @@ static int whole_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, cons
     if (!(out->weight > 0)) return not_finite(out, "", "the loss: every micro-batch is empty");
     if (n > 1) collect(s, out->weight);
     out->loss = total / out->weight;
+    tn_profile_lap(t->profile, "other");
     out->grad_norm = tn_grad_norm(s->params);
+    tn_profile_lap(t->profile, "gradient norm");
     if (!isfinite(out->grad_norm)) {
         const char *name = tn_nonfinite_grad(s->params);
         return not_finite(out, "gradient of ", name ? name : "all weights together: its square overflows");
@@ -119,16 +121,19 @@ static int whole_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, cons
     if (s->o.clip_value > 0) tn_clip_value(s->params, s->o.clip_value);
     if (s->o.clip_norm > 0) tn_clip_norm(s->params, s->o.clip_norm);
     if (s->optim) tn_optim_step(s->optim, k);
+    tn_profile_lap(t->profile, "optimizer");
     return 0;
 }
 
 int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
                    tn_step_result *out) {
+    tn_profile_lap(t->profile, "between steps");
     tn_params_discard(s->params); /* what forward passes outside of a step may have planned */
     int refused = whole_step(s, t, fn, arg, k, out);
     if (refused)
         tn_params_discard(s->params);
     else
         tn_params_commit(s->params);
+    tn_profile_lap(t->profile, "other");
     return refused;
 }

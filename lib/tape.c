@@ -38,7 +38,7 @@ static void add_block(tn_tape *t, tn_arena *a, size_t size) {
         TN_CHECK(t, b, "out of memory: the tape needs %zu bytes more", size);
         a->block = b, a->cap = cap;
     }
-    char *mem = tn_mem_aligned(size);
+    char *mem = tn_mem_aligned_raw(size); /* its unused part costs nothing */
     TN_CHECK(t, mem, "out of memory: the tape needs %zu bytes more", size);
     a->block[a->n++] = (tn_block){mem, size};
     t->allocations++;
@@ -247,6 +247,7 @@ tn_t *tn_result(const tn_op *op, tn_t *y, int nsrc, tn_t *const src[], const voi
         y->needs |= differentiable && src[i]->needs;
     }
     push(t, y);
+    if (t->profile && !t->sweeping) tn_profile_forward(t->profile, y);
     return y;
 }
 
@@ -318,17 +319,19 @@ int tn_tape_nonfinite(const tn_tape *t, char *out, size_t cap) {
     return 0;
 }
 
+double tn_back_flops(const tn_t *y) {
+    double total = 0;
+    if (y->op->back_flops) return y->op->back_flops(y);
+    for (int i = 0; y->op->flops && i < y->nsrc && i < 2; i++)
+        if (y->src[i] && y->src[i]->needs) total += y->op->flops(y);
+    return total;
+}
+
 double tn_tape_flops(const tn_tape *t, int backward) {
     double total = 0;
     for (int i = 0; i < t->n; i++) {
         const tn_t *y = t->node[i];
-        if (!y->op || !y->op->flops) continue;
-        double forward = y->op->flops(y);
-        total += forward;
-        if (!backward) continue;
-        if (y->op->back_flops) total += y->op->back_flops(y);
-        for (int s = 0; !y->op->back_flops && s < y->nsrc && s < 2; s++)
-            total += y->src[s] && y->src[s]->needs ? forward : 0;
+        if (y->op && y->op->flops) total += y->op->flops(y) + (backward ? tn_back_flops(y) : 0);
     }
     return total;
 }

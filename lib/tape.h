@@ -46,6 +46,7 @@ struct tn_tape {
     long allocations;
     void (*hook)(void *arg, const char *msg);
     void *hook_arg;
+    tn_profile *profile; /* NULL: off */
 };
 
 void tn_arena_reset(tn_tape *, tn_arena *);
@@ -57,6 +58,12 @@ void tn_pool_reset(tn_tape *);
 tn_t *tn_leaf_of(const tn_tape *, const tn_param *p);
 /* A tensor on the tape that reads x in place. */
 tn_t *tn_view(tn_tape *, tn_real *x, int nd, const int *dim);
+
+/* y has just been computed, or its gradient: the time since the clock was read goes to it. See profile.c. */
+void tn_profile_forward(tn_profile *, const tn_t *y);
+void tn_profile_backward(tn_profile *, const tn_t *y);
+void tn_profile_clock(tn_profile *, double (*now)(void)); /* another clock, for tests; it is read at once */
+double tn_back_flops(const tn_t *y); /* operations of the gradients of y that are wanted */
 
 /* Where the sweep puts the gradient of one tensor: into dest, added to what is there if add. */
 typedef struct {

@@ -255,7 +255,8 @@ TN_API tn_t *tn_matmul(tn_t *a, tn_t *b, int ta, int tb);
  * oh = (h + 2 pad - dilation (kh - 1) - 1) / stride + 1. conv2d_dx and conv2d_dw are its adjoints for the input (of h x w)
  * and the weight (of kh x kw); each of the three is a derivative of the others. First element of each pair: rows.
  */
-typedef struct { int stride[2], pad[2], dilation[2], groups; } tn_conv;
+typedef enum { TN_CONV_AUTO, TN_CONV_DIRECT } tn_conv_algorithm; /* auto: Winograd's where it is faster; direct: never */
+typedef struct { int stride[2], pad[2], dilation[2], groups; tn_conv_algorithm algorithm; } tn_conv;
 TN_API tn_conv tn_conv_same(int k);    /* stride 1, padding k / 2: keeps the size for odd k */
 TN_API tn_conv tn_conv_valid(void);    /* stride 1, no padding */
 TN_API tn_t *tn_conv2d(tn_t *x, tn_t *w, const tn_conv *);
@@ -425,6 +426,12 @@ TN_API tn_pool tn_pool_square(int k); /* k x k windows side by side */
 TN_API tn_t *tn_max_pool2d(tn_t *x, const tn_pool *);
 TN_API tn_t *tn_avg_pool2d(tn_t *x, const tn_pool *);
 /*
+ * tn_max_pool2d(tn_conv2d_act(x, w, b, c, act), pool) with the same meaning. One fused op, several times faster and without
+ * the memory of what is pooled, when the convolution has stride 1, dilation 1 and one group, the windows of the pooling lie
+ * side by side (stride = kernel <= 16, no padding), and act is none or ReLU; otherwise the two ops it is made of.
+ */
+TN_API tn_t *tn_conv2d_pool(tn_t *x, tn_t *w, tn_t *b, const tn_conv *, tn_act, const tn_pool *);
+/*
  * One recurrent layer in one direction as one fused op. x (steps, rows, in), h0 and c0 (rows, hidden) or NULL for zeros
  * (c0: LSTM), w_ih (gates hidden, in), w_hh (gates hidden, hidden), biases (gates hidden) or NULL; gates LSTM i f g o, GRU
  * r z n. length[rows] (NULL: all steps): beyond it a row's state waits and its output is 0. Result, flat: y (steps, rows,
@@ -450,6 +457,7 @@ TN_API tn_t     *tn_linear_fwd(const tn_linear *, tn_t *x, tn_act);
 typedef struct { tn_param *weight, *bias; tn_conv conv; } tn_conv_layer;
 TN_API tn_conv_layer tn_conv_new(tn_params *, const char *name, int ci, int co, int k, tn_conv, int bias);
 TN_API tn_t         *tn_conv_fwd(const tn_conv_layer *, tn_t *x, tn_act);
+TN_API tn_t         *tn_conv_pool_fwd(const tn_conv_layer *, tn_t *x, tn_act, const tn_pool *); /* max pooling after it */
 /* Row i of weight (n, dim) for each index; Gaussian start as PyTorch's. padding: that row starts at 0 (-1: none). */
 typedef struct { tn_param *weight; int padding; } tn_embedding;
 TN_API tn_embedding tn_embedding_new(tn_params *, const char *name, int n, int dim, int padding);
@@ -673,6 +681,45 @@ TN_API int tn_tape_nonfinite(const tn_tape *, char *out, size_t cap);
 TN_API double tn_tape_flops(const tn_tape *, int backward);
 /* The i-th tensor on the tape, NULL beyond the last: for summaries and tools. */
 TN_API tn_t *tn_tape_at(const tn_tape *, int i);
+
+/*
+ * Where the time goes:
+ *
+ *     tn_profile *p = tn_profile_new(&err);
+ *     tn_tape_profile(tape, p);
+ *     ... training steps ...
+ *     tn_profile_print(p, stdout);
+ *
+ * While a profile is on a tape, the clock is read after each op, forward and backward, and after
+ * each lap, and the time since the reading before goes to that line: so the lines add up to the time from tn_tape_profile
+ * to the last reading, whatever is between. An op has a line for each parameter (the first among its sources) and
+ * direction; the ops that a primitive's gradient is made of count to it, those that tn_grad records with create_graph
+ * are forward. Laps of the library: "data" when an input has been made, "gradient norm", "optimizer", "between steps"
+ * and "other" in tn_stepper_run. Costs some 50 ns a reading and no memory. A profile belongs to one tape at a time and to one
+ * set of parameters; it knows 512 lines, what is beyond counts as "other".
+ */
+typedef struct tn_profile tn_profile;
+typedef enum { TN_LAP, TN_FORWARD, TN_BACKWARD } tn_profile_kind;
+typedef struct {
+    tn_profile_kind kind;
+    char name[TN_MAX_NAME]; /* of the op, or of the lap */
+    char of[TN_MAX_NAME];   /* the parameter, ".weight" left out: "fc1"; or "" */
+    long calls;
+    double seconds;
+    double operations;      /* as tn_tape_flops counts them */
+    /* sources and result, once; backward: and the gradients of the result and of the sources that need one; a view: 0 */
+    double bytes;
+} tn_profile_line;
+TN_API tn_profile *tn_profile_new(tn_err *);
+TN_API void        tn_profile_free(tn_profile *);         /* not while it is on a tape */
+/* The profile of this tape from now on, NULL: none; returns the one before. Time in between is nobody's. */
+TN_API tn_profile *tn_tape_profile(tn_tape *, tn_profile *);
+/* The time since the clock was read goes to the line `what`; NULL: to none. A NULL profile is fine and costs nothing. */
+TN_API void        tn_profile_lap(tn_profile *, const char *what);
+TN_API const tn_profile_line *tn_profile_at(const tn_profile *, int i); /* by their first time; NULL beyond the last */
+TN_API double      tn_profile_seconds(const tn_profile *); /* all lines together */
+/* All lines by their time, the longest first, in 80 columns. */
+TN_API void        tn_profile_print(const tn_profile *, FILE *);
 
 /* ---- 15. Files ------------------------------------------------------------------------------------------------------------------------ */
 

@@ -20,6 +20,7 @@
 #define tn_augment_parse tn64_augment_parse
 #define tn_avg_pool2d tn64_avg_pool2d
 #define tn_axis tn64_axis
+#define tn_back_flops tn64_back_flops
 #define tn_backward tn64_backward
 #define tn_batch_check tn64_batch_check
 #define tn_batch_input tn64_batch_input
@@ -48,10 +49,15 @@
 #define tn_conv2d_act tn64_conv2d_act
 #define tn_conv2d_dw tn64_conv2d_dw
 #define tn_conv2d_dx tn64_conv2d_dx
+#define tn_conv2d_pool tn64_conv2d_pool
+#define tn_conv_fast_forward tn64_conv_fast_forward
 #define tn_conv_forward tn64_conv_forward
 #define tn_conv_fwd tn64_conv_fwd
 #define tn_conv_input_grad tn64_conv_input_grad
 #define tn_conv_new tn64_conv_new
+#define tn_conv_pool_backward tn64_conv_pool_backward
+#define tn_conv_pool_forward tn64_conv_pool_forward
+#define tn_conv_pool_fwd tn64_conv_pool_fwd
 #define tn_conv_same tn64_conv_same
 #define tn_conv_shape tn64_conv_shape
 #define tn_conv_valid tn64_conv_valid
@@ -158,7 +164,9 @@
 #define tn_mean_axis tn64_mean_axis
 #define tn_mem_aligned tn64_mem_aligned
 #define tn_mem_aligned_free tn64_mem_aligned_free
+#define tn_mem_aligned_raw tn64_mem_aligned_raw
 #define tn_mem_new tn64_mem_new
+#define tn_mem_raw tn64_mem_raw
 #define tn_mem_resize tn64_mem_resize
 #define tn_minimum tn64_minimum
 #define tn_model_cnn tn64_model_cnn
@@ -185,13 +193,6 @@
 #define tn_normal tn64_normal
 #define tn_on_panic tn64_on_panic
 #define tn_opt_value tn64_opt_value
-#define tn_optim_def_adagrad tn64_optim_def_adagrad
-#define tn_optim_def_adam tn64_optim_def_adam
-#define tn_optim_def_adaml2 tn64_optim_def_adaml2
-#define tn_optim_def_adamw tn64_optim_def_adamw
-#define tn_optim_def_amsgrad tn64_optim_def_amsgrad
-#define tn_optim_def_rmsprop tn64_optim_def_rmsprop
-#define tn_optim_def_sgd tn64_optim_def_sgd
 #define tn_optim_definition tn64_optim_definition
 #define tn_optim_eval tn64_optim_eval
 #define tn_optim_evaluates_elsewhere tn64_optim_evaluates_elsewhere
@@ -247,6 +248,15 @@
 #define tn_pool_square tn64_pool_square
 #define tn_pow tn64_pow
 #define tn_product tn64_product
+#define tn_profile_at tn64_profile_at
+#define tn_profile_backward tn64_profile_backward
+#define tn_profile_clock tn64_profile_clock
+#define tn_profile_forward tn64_profile_forward
+#define tn_profile_free tn64_profile_free
+#define tn_profile_lap tn64_profile_lap
+#define tn_profile_new tn64_profile_new
+#define tn_profile_print tn64_profile_print
+#define tn_profile_seconds tn64_profile_seconds
 #define tn_put_add tn64_put_add
 #define tn_record tn64_record
 #define tn_recurrent_expand tn64_recurrent_expand
@@ -282,6 +292,7 @@
 #define tn_sha256_begin tn64_sha256_begin
 #define tn_sha256_end tn64_sha256_end
 #define tn_sha256_int tn64_sha256_int
+#define tn_sha256_plain tn64_sha256_plain
 #define tn_shape_text tn64_shape_text
 #define tn_shift tn64_shift
 #define tn_sigmoid tn64_sigmoid
@@ -324,6 +335,7 @@
 #define tn_tape_mode tn64_tape_mode
 #define tn_tape_new_checked tn64_tape_new_checked
 #define tn_tape_nonfinite tn64_tape_nonfinite
+#define tn_tape_profile tn64_tape_profile
 #define tn_tape_reset tn64_tape_reset
 #define tn_threads tn64_threads
 #define tn_tick_at tn64_tick_at
@@ -335,5 +347,10 @@
 #define tn_version tn64_version
 #define tn_view tn64_view
 #define tn_window_out tn64_window_out
+#define tn_winograd_fits tn64_winograd_fits
+#define tn_winograd_image tn64_winograd_image
+#define tn_winograd_scratch tn64_winograd_scratch
+#define tn_winograd_u_len tn64_winograd_u_len
+#define tn_winograd_weights tn64_winograd_weights
 #define tn_write_file tn64_write_file
 #endif

@@ -6,7 +6,7 @@
 #include "tern_models.h"
 
 typedef struct {
-    int activation, pool;
+    int activation, pool, conv;
 } cfg;
 typedef struct {
     tn_act act;
@@ -18,6 +18,8 @@ typedef struct {
 static const tn_opt options[] = {
     TN_OPT_WORD(cfg, activation, "relu|tanh|sigmoid", 0, "activation after each layer"),
     TN_OPT_WORD(cfg, pool, "max|average", 0, "pooling after each convolution"),
+    TN_OPT_WORD(cfg, conv, "auto|direct", 0,
+                "convolution: auto: Winograd's algorithm where it is faster; direct: never"),
     TN_OPT_END,
 };
 
@@ -30,6 +32,7 @@ static int build(void *net_, const void *cfg_, const tn_model_shape *s, tn_param
             e, "model lenet: needs pictures (channels, height, width) of at least 12 x 12 pixels; try mlp");
     int h = (s->dim[1] / 2 - 4) / 2, w = (s->dim[2] / 2 - 4) / 2;
     tn_conv same = tn_conv_same(5), valid = tn_conv_valid();
+    same.algorithm = valid.algorithm = (tn_conv_algorithm)c->conv;
     m->act = acts[c->activation], m->average = c->pool;
     m->conv1 = tn_conv_new(p, "conv1", s->dim[0], 6, 5, same, 1);
     m->conv2 = tn_conv_new(p, "conv2", 6, 16, 5, valid, 1);
@@ -41,8 +44,8 @@ static int build(void *net_, const void *cfg_, const tn_model_shape *s, tn_param
 
 static tn_t *pooled(const net *m, const tn_conv_layer *conv, tn_t *x) {
     tn_pool two = tn_pool_square(2);
-    x = tn_conv_fwd(conv, x, m->act);
-    return m->average ? tn_avg_pool2d(x, &two) : tn_max_pool2d(x, &two);
+    if (!m->average) return tn_conv_pool_fwd(conv, x, m->act, &two);
+    return tn_avg_pool2d(tn_conv_fwd(conv, x, m->act), &two);
 }
 
 static tn_t *forward(const void *net_, tn_t *x) {

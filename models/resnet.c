@@ -9,6 +9,7 @@
 enum { STAGES = 3, MAX_BLOCKS = 9 };
 typedef struct {
     long width, blocks;
+    int conv;
 } cfg;
 typedef struct {
     tn_conv_layer conv1, conv2, shortcut;
@@ -26,12 +27,14 @@ typedef struct {
 static const tn_opt options[] = {
     TN_OPT_INT(cfg, width, 16, 1, 1024, "channels of the first stage; each later stage has twice as many"),
     TN_OPT_INT(cfg, blocks, 1, 1, MAX_BLOCKS, "blocks of two convolutions in each of the three stages"),
+    TN_OPT_WORD(cfg, conv, "auto|direct", 0,
+                "convolution: auto: Winograd's algorithm where it is faster; direct: never"),
     TN_OPT_END,
 };
 
-static void new_block(block *b, tn_params *p, int stage, int i, int in, int out) {
+static void new_block(block *b, tn_params *p, tn_conv same, int stage, int i, int in, int out) {
     char name[40];
-    tn_conv same = tn_conv_same(3), strided = same, point = tn_conv_valid();
+    tn_conv strided = same, point = tn_conv_valid();
     if (i == 0 && stage > 0) strided.stride[0] = strided.stride[1] = point.stride[0] = point.stride[1] = 2;
     int n = snprintf(name, sizeof name, "layer%d.%d.", stage + 1, i);
 #define NAMED(part) (snprintf(name + n, sizeof name - (size_t)n, part), name)
@@ -51,14 +54,16 @@ static int build(void *net_, const void *cfg_, const tn_model_shape *s, tn_param
     net *m = net_;
     const cfg *c = cfg_;
     int in = (int)c->width;
+    tn_conv same = tn_conv_same(3);
+    same.algorithm = (tn_conv_algorithm)c->conv;
     if (s->nd != 3) return tn_fail(e, "model resnet: needs pictures (channels, height, width); try mlp");
     m->blocks = (int)c->blocks;
-    m->conv1 = tn_conv_new(p, "conv1", s->dim[0], in, 3, tn_conv_same(3), 0);
+    m->conv1 = tn_conv_new(p, "conv1", s->dim[0], in, 3, same, 0);
     m->bn1 = tn_batch_norm_new(p, "bn1", in);
     for (int k = 0; k < STAGES; k++)
         for (int i = 0; i < m->blocks; i++) {
             int out = (int)c->width << k;
-            new_block(&m->stage[k][i], p, k, i, in, out);
+            new_block(&m->stage[k][i], p, same, k, i, in, out);
             in = out;
         }
     m->fc = tn_linear_new(p, "fc", in, s->outputs, 1);

@@ -12,15 +12,15 @@ typedef struct {
 } conv_size;
 
 static const conv_size conv_sizes[] = {
-    {1, 1, 1, 1, 1, 1, 1, {{1, 1}, {0, 0}, {1, 1}, 1}, 1, 1},
-    {2, 3, 5, 4, 2, 3, 3, {{1, 1}, {1, 1}, {1, 1}, 1}, 5, 4},
-    {2, 2, 5, 6, 3, 3, 2, {{2, 1}, {1, 0}, {1, 2}, 1}, 3, 4},
-    {1, 4, 5, 5, 6, 2, 3, {{1, 2}, {0, 1}, {2, 1}, 2}, 3, 3},
-    {3, 3, 4, 4, 3, 3, 3, {{3, 3}, {2, 2}, {1, 1}, 3}, 2, 2},
-    {1, 1, 2, 2, 2, 3, 3, {{1, 1}, {1, 1}, {1, 1}, 1}, 2, 2},
-    {2, 1, 1, 7, 1, 1, 3, {{1, 2}, {0, 3}, {1, 2}, 1}, 1, 5},
-    {1, 2, 7, 1, 2, 4, 1, {{4, 1}, {3, 2}, {1, 1}, 1}, 3, 5},
-    {17, 1, 4, 4, 2, 3, 3, {{1, 1}, {0, 0}, {1, 1}, 1}, 2, 2},
+    {1, 1, 1, 1, 1, 1, 1, {{1, 1}, {0, 0}, {1, 1}, 1, TN_CONV_AUTO}, 1, 1},
+    {2, 3, 5, 4, 2, 3, 3, {{1, 1}, {1, 1}, {1, 1}, 1, TN_CONV_AUTO}, 5, 4},
+    {2, 2, 5, 6, 3, 3, 2, {{2, 1}, {1, 0}, {1, 2}, 1, TN_CONV_AUTO}, 3, 4},
+    {1, 4, 5, 5, 6, 2, 3, {{1, 2}, {0, 1}, {2, 1}, 2, TN_CONV_AUTO}, 3, 3},
+    {3, 3, 4, 4, 3, 3, 3, {{3, 3}, {2, 2}, {1, 1}, 3, TN_CONV_AUTO}, 2, 2},
+    {1, 1, 2, 2, 2, 3, 3, {{1, 1}, {1, 1}, {1, 1}, 1, TN_CONV_AUTO}, 2, 2},
+    {2, 1, 1, 7, 1, 1, 3, {{1, 2}, {0, 3}, {1, 2}, 1, TN_CONV_AUTO}, 1, 5},
+    {1, 2, 7, 1, 2, 4, 1, {{4, 1}, {3, 2}, {1, 1}, 1, TN_CONV_AUTO}, 3, 5},
+    {17, 1, 4, 4, 2, 3, 3, {{1, 1}, {0, 0}, {1, 1}, 1, TN_CONV_AUTO}, 2, 2},
 };
 enum { CONV_SIZES = sizeof conv_sizes / sizeof *conv_sizes };
 
@@ -214,4 +214,67 @@ static void case_max_pool2d(void **state) {
 static void case_avg_pool2d(void **state) {
     (void)state;
     pool_cases("avg_pool2d", apply_avg_pool, avg_pool_ref);
+}
+
+/* ---- convolution, activation and max pooling in one: i[1] is the activation, i[2] the window ---- */
+
+static const tn_pool windows[] = {
+    {{1, 1}, {1, 1}, {0, 0}}, {{2, 2}, {2, 2}, {0, 0}}, {{2, 1}, {2, 1}, {0, 0}}, {{1, 3}, {1, 3}, {0, 0}},
+    {{2, 2}, {1, 2}, {0, 0}}, {{2, 2}, {2, 2}, {1, 0}}, /* the last two are not fused */
+};
+
+static tn_t *apply_conv_pool(tn_t *const x[], const op_case *c) {
+    return tn_conv2d_pool(x[0], x[1], c->n > 2 ? x[2] : NULL, &conv_sizes[c->i[0]].c, (tn_act)c->i[1],
+                          &windows[c->i[2]]);
+}
+
+static void conv_pool_ref(const op_case *c, const double *const x[], double *y) {
+    const conv_size *s = &conv_sizes[c->i[0]];
+    const tn_pool *p = &windows[c->i[2]];
+    op_case whole = *c;
+    whole.out = (test_shape)SHAPE(s->n, s->co, s->oh, s->ow);
+    double *z = calloc(shape_len(&whole.out), sizeof *z);
+    assert_non_null(z);
+    conv_act_ref(&whole, x, z);
+    for (int i = 0; i < (int)shape_len(&c->out); i++) {
+        int ow = c->out.dim[3], oh = c->out.dim[2];
+        double top = -INFINITY;
+        for (int a = 0; a < p->kernel[0]; a++)
+            for (int b = 0; b < p->kernel[1]; b++) {
+                int r = i / ow % oh * p->stride[0] - p->pad[0] + a, q = i % ow * p->stride[1] - p->pad[1] + b;
+                if (r >= 0 && r < s->oh && q >= 0 && q < s->ow)
+                    top = fmax(top, z[(i / (oh * ow) * s->oh + r) * s->ow + q]);
+            }
+        y[i] = top;
+    }
+    free(z);
+}
+
+static int pooled(int in, const tn_pool *p, int axis) {
+    return (in + 2 * p->pad[axis] - p->kernel[axis]) / p->stride[axis] + 1;
+}
+
+static void case_conv2d_pool(void **state) {
+    (void)state;
+    for (int i = 0; i < CONV_SIZES; i++)
+        for (int k = 0; k < (int)(sizeof windows / sizeof *windows); k++)
+            for (int act = TN_ACT_NONE; act <= TN_ACT_TANH; act++)
+                for (int bias = 0; bias < 2; bias++) {
+                    const conv_size *s = &conv_sizes[i];
+                    const tn_pool *p = &windows[k];
+                    if (s->oh + 2 * p->pad[0] < p->kernel[0] || s->ow + 2 * p->pad[1] < p->kernel[1])
+                        continue;
+                    op_case c = {.name = "conv2d_pool",
+                                 .n = 2 + bias,
+                                 .f = apply_conv_pool,
+                                 .ref = conv_pool_ref,
+                                 .in = {SHAPE(s->n, s->ci, s->h, s->w),
+                                        SHAPE(s->co, s->ci / s->c.groups, s->kh, s->kw), SHAPE(s->co)},
+                                 .out = SHAPE(s->n, s->co, pooled(s->oh, p, 0), pooled(s->ow, p, 1)),
+                                 .i = {i, act, k}};
+                    if (s->n * s->co * s->oh * s->ow < 20)
+                        check_op(&c);
+                    else
+                        check_paths(&c); /* among so many some are nearly equal, or lie at the kink */
+                }
 }

@@ -10,7 +10,7 @@
 #include <cmocka.h>
 #include <zlib.h>
 
-#include "tern_data.h"
+#include "data_internal.h"
 
 #ifndef TERN_SOURCE_DIR
 #define TERN_SOURCE_DIR "."
@@ -106,7 +106,49 @@ static void sha256(void **state) {
     free(a);
 }
 
+/* With the processor's instructions, where it has them, and in plain C. */
+static void sha256_plain(void **state) {
+    (void)state;
+    unsigned char block[64 * 5];
+    uint64_t x = 1;
+    for (size_t n = 1; n <= 5; n++) {
+        for (size_t i = 0; i < sizeof block; i++)
+            block[i] = (unsigned char)((x = x * 6364136223846793005u + 1442695040888963407u) >> 56);
+        tn_sha256 s;
+        tn_sha256_begin(&s);
+        uint32_t plain[8];
+        memcpy(plain, s.h, sizeof plain);
+        tn_sha256_add(&s, block, 64 * n);
+        tn_sha256_plain(plain, block, n);
+        assert_memory_equal(plain, s.h, sizeof plain);
+    }
+}
+
 /* ---- the files that are shipped ---- */
+
+/* The test part alone: the same samples and hash as with the rest. */
+static void test_part_alone(void **state) {
+    (void)state;
+    tn_dataset all, one;
+    tn_data_options o = tn_data_options_default();
+    open_set(MNIST, &o, &all);
+    o.test_only = 1;
+    open_set(MNIST, &o, &one);
+    assert_int_equal(one.train.n + one.val.n, 0);
+    assert_int_equal(one.test.n, all.test.n);
+    assert_memory_equal(one.test.x, all.test.x, (size_t)one.test.n * one.test.len);
+    assert_memory_equal(one.test.label, all.test.label, (size_t)one.test.n * sizeof *one.test.label);
+    assert_int_equal(strlen(one.test_hash), 64);
+    assert_string_equal(one.test_hash, all.test_hash);
+    assert_string_not_equal(all.test_hash, all.data_hash);
+    assert_string_equal(one.data_hash, "");
+    tn_dataset_free(&all);
+    tn_dataset_free(&one);
+    open_set("synthetic:n=100,test=20", &o, &one); /* a reader that knows nothing of it */
+    assert_int_equal(one.test.n, 20);
+    assert_true(one.train.n > 0);
+    tn_dataset_free(&one);
+}
 
 static void mnist_files(void **state) {
     static const char *const sum[][2] = {
@@ -664,15 +706,16 @@ static void registry(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(sha256),        cmocka_unit_test(mnist_files),
-        cmocka_unit_test(mnist_whole),   cmocka_unit_test(mnist_split),
-        cmocka_unit_test(synthetic),     cmocka_unit_test(synthetic_is_learnable),
-        cmocka_unit_test(derived),       cmocka_unit_test(subset),
-        cmocka_unit_test(noise),         cmocka_unit_test(stratified),
-        cmocka_unit_test(wrong_options), cmocka_unit_test(own_arrays),
-        cmocka_unit_test(regression),    cmocka_unit_test(order),
-        cmocka_unit_test(batches),       cmocka_unit_test(batch_bugs),
-        cmocka_unit_test(never_lit),     cmocka_unit_test(picture),
+        cmocka_unit_test(sha256),          cmocka_unit_test(sha256_plain),
+        cmocka_unit_test(test_part_alone), cmocka_unit_test(mnist_files),
+        cmocka_unit_test(mnist_whole),     cmocka_unit_test(mnist_split),
+        cmocka_unit_test(synthetic),       cmocka_unit_test(synthetic_is_learnable),
+        cmocka_unit_test(derived),         cmocka_unit_test(subset),
+        cmocka_unit_test(noise),           cmocka_unit_test(stratified),
+        cmocka_unit_test(wrong_options),   cmocka_unit_test(own_arrays),
+        cmocka_unit_test(regression),      cmocka_unit_test(order),
+        cmocka_unit_test(batches),         cmocka_unit_test(batch_bugs),
+        cmocka_unit_test(never_lit),       cmocka_unit_test(picture),
         cmocka_unit_test(registry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,6 +129,7 @@ static tn_real *mixed_reals(size_t n) {
 /* ---- products -------------------------------------------------------------------------------------- */
 
 enum { A_TURNED = 1, B_TURNED = 2, ADD = 4, BIAS = 8, RELU = 16, RAW = 32, VARIANTS = 64 };
+enum { PACKED_A = 64 }; /* beside A_TURNED and RAW, without BIAS and RELU */
 
 typedef struct {
     int m, n, k, variant, lda; /* lda 0: as small as it can be */
@@ -155,6 +156,15 @@ static void free_problem(problem *p) {
 static tn_real *run_product(const tn_kernels_t *kn, const problem *p) {
     tn_real *c = copy_of(p->c, (size_t)(p->m * p->ldc)), *bias = p->variant & BIAS ? p->bias : NULL;
     int add = !!(p->variant & ADD), relu = !!(p->variant & RELU);
+    if (p->variant & PACKED_A) { /* packed in two goes */
+        tn_real *a = room((size_t)p->m * (size_t)p->k);
+        int half = p->k / 2;
+        kn->pack_a(p->m, p->k, half, p->k, p->a, p->cs, a);
+        kn->pack_a(p->m, p->k, 0, half, p->a, p->cs, a);
+        kn->gemm_packed_a(p->m, p->n, p->k, a, p->b, p->brs, p->bcs, c, p->ldc, add);
+        free(a);
+        return c;
+    }
     if (p->variant & RAW) {
         kn->gemm_raw_b(p->m, p->n, p->k, p->a, p->rs, p->cs, p->b, p->brs, p->bcs, c, p->ldc, add, bias,
                        relu);
@@ -234,6 +244,42 @@ static void test_product_large(void **state) {
         check_product(150, 66, 300, v, 0);
         check_product(83, 67, 520, v, 1024);
     }
+}
+
+static void test_product_packed_a(void **state) {
+    (void)state;
+    for (int v = PACKED_A | A_TURNED | RAW, i = 0; i < 4; i++) {
+        int variant = v | (i & 1 ? ADD : 0) | (i & 2 ? B_TURNED : 0);
+        for (int m = 1; m <= 2 * TN_MR_MAX + 1; m++)
+            for (int k = 0; k < 40; k += 13) check_product(m, 1 + (int)(next() % 80), k, variant, 0);
+        check_product(251, 48, 40, variant, 0);
+        check_product(150, 80, 300, variant, 160);
+        check_product(20, 100, 600, variant, 1024);
+    }
+}
+
+/* Rows of B a whole number of lines apart, on a line: those are read in place. */
+static void test_product_b_in_place(void **state) {
+    (void)state;
+    static const int widths[] = {16, 32, 48, 64, 80, 256, 272};
+    for (size_t w = 0; w < sizeof widths / sizeof *widths; w++)
+        for (int k = 5; k <= 325; k += 64) {
+            problem p = make_problem(21, widths[w], k, RAW | A_TURNED, 0);
+            size_t bytes = (size_t)k * (size_t)widths[w] * sizeof *p.b;
+            tn_real *aligned = aligned_alloc(64, (bytes + 63) / 64 * 64);
+            assert_non_null(aligned);
+            memcpy(aligned, p.b, bytes);
+            free(p.b), p.b = aligned;
+            tn_real *want = run_product(plain, &p);
+            check_naive(&p, want);
+            for (int l = 1; l < levels; l++) {
+                tn_real *got = run_product(level[l], &p);
+                assert_same("product, B in place", level[l]->name, got, want, (size_t)(p.m * p.ldc));
+                free(got);
+            }
+            free(want);
+            free_problem(&p);
+        }
 }
 
 static void test_product_specials(void **state) {
@@ -509,6 +555,37 @@ static void test_row_lse(void **state) {
         }
 }
 
+static void test_softmax_rows(void **state) {
+    (void)state;
+    static const int classes[] = {1, 2, 10, 15, 16, 17, 33, 100};
+    for (size_t c = 0; c < sizeof classes / sizeof *classes; c++)
+        for (int rows = 1; rows <= 35; rows++) {
+            int k = classes[c];
+            size_t n = (size_t)(rows * k);
+            tn_real *x = random_reals(n), *lse = room((size_t)rows), *scale = random_reals((size_t)rows),
+                    *want = room(n), *got = random_reals(n + 1);
+            for (size_t i = 0; i < n; i++) x[i] *= 9;
+            if (rows % 5 == 0) x[n - 1] = rows % 2 ? NAN : -INFINITY;
+            plain->row_lse(rows, k, x, lse);
+            plain->softmax_rows(rows, k, x, lse, scale, want);
+            for (int i = 0; i < rows; i++)
+                for (int j = 0; j < k; j++) {
+                    ref e = scale[i] * REF(exp)((ref)x[i * k + j] - lse[i]);
+                    if (isnan(lse[i]))
+                        assert_true(isnan(want[i * k + j]));
+                    else
+                        assert_near("softmax_rows", want[i * k + j], e, 40 * EPS);
+                }
+            for (int l = 1; l < levels; l++) {
+                tn_real beyond = got[n];
+                level[l]->softmax_rows(rows, k, x, lse, scale, got);
+                assert_same("softmax_rows", level[l]->name, got, want, n);
+                assert_true(got[n] == beyond);
+            }
+            free(x), free(lse), free(scale), free(want), free(got);
+        }
+}
+
 static void test_row_lse_specials(void **state) {
     (void)state;
     tn_real x[4][20], lse[4];
@@ -521,80 +598,6 @@ static void test_row_lse_specials(void **state) {
             assert_true(isnan(lse[0]) && isnan(lse[1]) && isnan(lse[2]) && lse[3] == 3);
             x[0][at] = x[1][at] = keep;
         }
-}
-
-/* ---- Adam ------------------------------------------------------------------------------------------ */
-
-static tn_adam_coef coefficients(double l2, double shrink) {
-    return (tn_adam_coef){(tn_real)0.9,    (tn_real)0.1,     (tn_real)0.999,   (tn_real)0.001, (tn_real)l2,
-                          (tn_real)shrink, (tn_real)0.00369, (tn_real)18.2665, (tn_real)1e-8};
-}
-
-static void check_adam(const tn_adam_coef *c, size_t n) {
-    tn_real *w = random_reals(n), *g = random_reals(n), *m = random_reals(n), *v = random_reals(n);
-    for (size_t i = 0; i < n; i++) {
-        v[i] = v[i] * v[i];
-        if (i % 7 == 3) g[i] = m[i] = v[i] = 0;
-        if (i % 7 == 5) g[i] *= (tn_real)1e-15, m[i] *= (tn_real)1e-15, v[i] *= (tn_real)1e-30;
-    }
-    tn_real *w1 = copy_of(w, n), *m1 = copy_of(m, n), *v1 = copy_of(v, n);
-    plain->adam(n, w1, g, m1, v1, c);
-    for (size_t i = 0; i < n; i++) {
-        ref gi = g[i] + (ref)c->l2 * w[i], mi = (ref)c->beta1 * m[i] + c->one_minus_beta1 * gi;
-        ref vi = (ref)c->beta2 * v[i] + c->one_minus_beta2 * gi * gi;
-        ref bend =
-            REF(fabs)(c->beta1 * m[i]) + REF(fabs)(c->one_minus_beta1 * gi) + REF(fabs)((ref)c->l2 * w[i]);
-        ref root = REF(sqrt)(vi) * c->root_corr + c->eps;
-        assert_near("adam m", m1[i], mi, 2 * EPS * bend);
-        assert_near("adam v", v1[i], vi, 4 * EPS * vi);
-        ref want = w[i] - (ref)c->shrink * w[i] - c->step * mi / root;
-        assert_near("adam w", w1[i], want, EPS * (REF(fabs)((ref)w[i]) + 6 * c->step * bend / root));
-    }
-    for (int l = 1; l < levels; l++) {
-        tn_real *w2 = copy_of(w, n), *m2 = copy_of(m, n), *v2 = copy_of(v, n);
-        level[l]->adam(n, w2, g, m2, v2, c);
-        assert_same("adam w", level[l]->name, w2, w1, n);
-        assert_same("adam m", level[l]->name, m2, m1, n);
-        assert_same("adam v", level[l]->name, v2, v1, n);
-        free(w2), free(m2), free(v2);
-    }
-    free(w), free(g), free(m), free(v), free(w1), free(m1), free(v1);
-}
-
-static void test_adam(void **state) {
-    (void)state;
-    tn_adam_coef c[] = {coefficients(0, 0), coefficients(0.01, 0), coefficients(0, 0.02),
-                        coefficients(0.3, 0.1)};
-    for (int i = 0; i < 4; i++) {
-        for (size_t n = 0; n <= 35; n++) check_adam(&c[i], n);
-        check_adam(&c[i], 1000);
-    }
-}
-
-static void test_adam_extremes(void **state) {
-    (void)state;
-    tn_adam_coef c = coefficients(0, 0);
-    enum { N = 20 };
-    for (int l = 0; l < levels; l++) {
-        tn_real w[N], g[N], m[N], v[N];
-        for (int i = 0; i < N; i++) w[i] = 1, g[i] = 0, m[i] = v[i] = 0;
-        w[0] = (tn_real)-0.0;              /* no gradient: not a bit moves */
-        m[1] = -SMALLEST, v[1] = SMALLEST; /* a dead unit: flushed, not subnormal */
-        m[2] = v[2] = SMALLEST * 2;        /* still normal after the step: kept */
-        g[3] = NAN;
-        v[4] = NAN;
-        g[5] = (tn_real)1e-8; /* pins epsilon, and v must not underflow */
-        g[19] = INFINITY;
-        level[l]->adam(N, w, g, m, v, &c);
-        tn_real minus_zero = (tn_real)-0.0;
-        assert_same("still weight", level[l]->name, w, &minus_zero, 1);
-        assert_true(m[1] == 0 && v[1] == 0 && w[1] == 1);
-        assert_true(m[2] > SMALLEST && v[2] > SMALLEST);
-        assert_true(isnan(m[3]) && isnan(v[3]) && isnan(w[3]) && isnan(w[4]) && isnan(w[19]));
-        double root = sqrt(0.001 * 1e-16) * 18.2665 + 1e-8;
-        assert_near("v", v[5], 1e-19, 1e-25);
-        assert_near("step", 1 - (ref)w[5], 0.00369 * 1e-9 / root, EPS);
-    }
 }
 
 /* ---- the same bits everywhere ---------------------------------------------------------------------- */
@@ -623,13 +626,9 @@ static void test_digest(void **state) {
     problem p = make_problem(29, 77, 700, BIAS | RELU, 0);
     tn_real *c = run_product(plain, &p);
     add_to_digest(c, (size_t)(p.m * p.ldc));
-    tn_adam_coef coef = coefficients(0.01, 0.001);
-    memset(y, 0, n * sizeof *y);
-    plain->adam(n / 4, x, x + n / 4, y, y + n / 4, &coef);
-    plain->adam(n / 4, x, x + n / 2, y, y + n / 4, &coef), add_to_digest(x, n / 4);
     free(x), free(y), free(c);
     free_problem(&p);
-    if (digest != 0x1df9cfc37e6fe341u) fail_msg("digest %#llx", (unsigned long long)digest);
+    if (digest != 0x44447e78fedaaec3u) fail_msg("digest %#llx", (unsigned long long)digest);
 }
 #endif
 
@@ -642,6 +641,25 @@ static void test_peak(void **state) {
         double ops = level[l]->peak(100, &sink);
         assert_true(ops >= 2.0 * 10 * level[l]->width && isfinite(sink) && sink > 0);
     }
+}
+
+/* a[k] += zero g, for each number of arrays. */
+static void test_stream(void **state) {
+    (void)state;
+    enum { N = 64, MOST = 7 };
+    for (int l = 0; l < levels; l++)
+        for (int arrays = 1; arrays <= MOST; arrays++) {
+            tn_real a[MOST][N], g[N], *p[MOST];
+            for (int k = 0; k < MOST; k++) p[k] = a[k];
+            for (int i = 0; i < N; i++) g[i] = (tn_real)(i + 1);
+            for (int k = 0; k < MOST; k++)
+                for (int i = 0; i < N; i++) a[k][i] = (tn_real)(100 * k - i);
+            level[l]->stream(N, arrays, p, g, 0);
+            level[l]->stream(N, arrays, p, g, 2);
+            for (int k = 0; k < MOST; k++)
+                for (int i = 0; i < N; i++)
+                    assert_true(a[k][i] == (tn_real)(100 * k - i + (k < arrays ? 2 * (i + 1) : 0)));
+        }
 }
 
 static void test_table(void **state) {
@@ -671,6 +689,8 @@ int main(void) {
         cmocka_unit_test(test_product_variants),
         cmocka_unit_test(test_product_blocks_of_k),
         cmocka_unit_test(test_product_large),
+        cmocka_unit_test(test_product_packed_a),
+        cmocka_unit_test(test_product_b_in_place),
         cmocka_unit_test(test_product_specials),
         cmocka_unit_test(test_unary_accuracy),
         cmocka_unit_test(test_unary_specials),
@@ -681,12 +701,12 @@ int main(void) {
         cmocka_unit_test(test_col_sum),
         cmocka_unit_test(test_row_lse),
         cmocka_unit_test(test_row_lse_specials),
-        cmocka_unit_test(test_adam),
-        cmocka_unit_test(test_adam_extremes),
+        cmocka_unit_test(test_softmax_rows),
 #ifndef TN_DOUBLE
         cmocka_unit_test(test_digest),
 #endif
         cmocka_unit_test(test_peak),
+        cmocka_unit_test(test_stream),
     };
     find_levels();
     return cmocka_run_group_tests(tests, NULL, NULL);

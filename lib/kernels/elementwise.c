@@ -40,11 +40,16 @@ void tn_k_relu_mask(size_t n, const tn_real *gy, const tn_real *y, tn_real *gx) 
     FOR_EACH_PAIR(n, gy, y, gx, masked(a, b));
 }
 
+/* Rows come in random order from a set larger than any cache: nothing else can foresee them. */
+enum { AHEAD = 4, LINE = 64 };
+
 void tn_k_gather_u8(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
                     tn_real *out) {
     const V vscale = vset1(scale), vshift = vset1(shift);
     for (int r = 0; r < n; r++, out += len) {
         const unsigned char *row = x + (idx ? (size_t)idx[r] : (size_t)r) * len;
+        if (idx && r + AHEAD < n)
+            for (size_t j = 0; j < len; j += LINE) __builtin_prefetch(x + (size_t)idx[r + AHEAD] * len + j);
         size_t j = 0;
         for (; j + VL <= len; j += VL) vstore(out + j, vfma(vload_u8(row + j), vscale, vshift));
         if (j < len) {

@@ -2,7 +2,7 @@
 /*
  * The loops that must be fast, behind one table a vector level.
  *
- * Every source in this folder is compiled once for each level (plain, avx2, avx512, neon) and fills one
+ * Every source in this folder and in optim/ is compiled once for each level (plain, avx2, avx512, neon) and fills one
  * const table; tn_kernels_get() hands out the best one that this processor runs, or the one that TERN_SIMD
  * names. All levels give the same bits: each element of a product is one k-ordered chain of fused
  * multiply-adds, every sum runs over TN_LANES virtual lanes that are added up in a fixed tree, and exp, log,
@@ -27,17 +27,9 @@ enum { TN_LANES = 16 };
 /* Largest register tile of any level; callers size their scratch with it. */
 enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
 
-enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
+enum { TN_WINOGRAD_TILES = 6 };
 
-/* One elementwise Adam step; all scalars are made once a step in double and rounded once. */
-typedef struct {
-    tn_real beta1, one_minus_beta1, beta2, one_minus_beta2;
-    tn_real l2;        /* lambda of adaml2: g + l2 w enters the moments; 0 for adam and adamw */
-    tn_real shrink;    /* adamw: w (1 - shrink) before the step; 0 otherwise */
-    tn_real step;      /* lr / (1 - beta1^t) */
-    tn_real root_corr; /* 1 / sqrt(1 - beta2^t): sqrt(v) root_corr = sqrt(v / (1 - beta2^t)) */
-    tn_real eps;       /* added outside the root, after bias correction */
-} tn_adam_coef;
+enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
 typedef struct tn_kernels {
     const char *name; /* "plain", "avx2", "avx512", "neon" */
@@ -68,6 +60,15 @@ typedef struct tn_kernels {
                        ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                        int relu);
 
+    /*
+     * The same product from an A that pack_a made (m x k; relu and bias are not for it), read by any number of
+     * calls. Rows i0..m-1 of A begin at a + i0 * k when i0 is a multiple of mr.
+     */
+    void (*gemm_packed_a)(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs,
+                          ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add);
+    /* Columns p0..p1-1 of an A of m x k, element (i, p) at a[i + p * cs], to their place in out (m * k reals). */
+    void (*pack_a)(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
     void (*add)(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
@@ -85,16 +86,104 @@ typedef struct tn_kernels {
      * lse[i] = max + log(sum exp(x - max)). A row with NaN or +infinity, or of -infinity only, gives NaN.
      */
     void (*row_lse)(int rows, int classes, const tn_real *x, tn_real *lse);
+    /* y = scale[i] exp(x - lse[i]) in row i: with row_lse's lse, softmax times a number. */
+    void (*softmax_rows)(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                         tn_real *y);
     /*
      * Pixels to reals, n rows gathered by index (idx NULL: 0..n-1):
      * out[i * len + j] = fma(x[idx[i] * len + j], scale, shift).
      */
     void (*gather_u8)(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
                       tn_real *out);
-    /* One step on w, m and v in place; formula in adam.c. Moments below the smallest normal become 0. */
-    void (*adam)(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *);
+    /* The built-in optimizers, compiled for this level; NULL ends the list: optim/optim.h. */
+    const tn_optim_def *const *optims;
+    /*
+     * Gradients of a convolution from what is not zero in the gradient of its output, see conv_sparse.c. Images are NHWC, a
+     * row of one is pitch reals. A piece of a window is rows <= 5 by cols <= 6 vectors, rows cols <= sparse_cells.
+     * dw: sum (rows, cols vectors) += value[e] x[off[e] + window], for e = 0 ... n - 1.
+     * dx: for each position p, entries e = start[p] ... start[p + 1] - 1: the window at g + off[p] += sum over e of
+     * value[e] w[channel[e]], w (channels, rows, cols vectors); lanes of the last vector of a row count.
+     * list: the x[i] that are not zero (and have place[i] = which, unless place is NULL) and their tags, in order; returns how
+     * many. value, out and tag have room for a vector more.
+     */
+    int sparse_cells;
+    void (*sparse_dw)(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
+                      ptrdiff_t pitch, tn_real *sum);
+    void (*sparse_dx)(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
+                      const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
+    int (*sparse_list)(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
+                       tn_real *value, int *out);
+
+    /*
+     * sum (taps, TN_LANES) += g x at each tap: lane l of tap t adds g[i] x[i + off[t]] for i = l, l + TN_LANES, ... below
+     * blocks TN_LANES.
+     */
+    void (*planes_dw)(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+    /* The gradient behind ReLU, or gy itself for y NULL, of rows by cols, to rows of pitch reals, filled up with zeros. out has
+     * room for a vector more, which may be written. */
+    void (*planes_gradient)(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
+                            ptrdiff_t pitch);
+
+    /* y[i] = 0 x[i] with probability limit / 2^32, else keep x[i], by draws from the splitmix64 generator in this state. */
+    void (*dropout)(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
+
     /* Independent chains of fused multiply-adds on registers, rounds times; returns operations in a round. */
     double (*peak)(long rounds, tn_real *sink);
+    /*
+     * a[k][i] += zero g[i], for k = 0 ... arrays - 1 and whole vectors of i: the traffic of an optimizer step, for
+     * benchmarks. With zero = 0 (and no infinite g) nothing changes.
+     */
+    void (*stream)(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
+
+    /* dst[j * ld_dst + i] = src[i * ld_src + j]; they do not overlap */
+    void (*transpose)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                      ptrdiff_t ld_dst);
+    /*
+     * Convolution of one image with stride 1, in two layouts of its result; padding stands in the image. Term p of
+     * output pixel (r, c) is x[r * row + c + off[p]], and its sum one chain over p, started at 0, of fused
+     * multiply-adds; then the bias (or NULL) is added, then max(0, .) with relu (NaN stays NaN).
+     *
+     * conv_pixels: planes, out[o * plane + r * ow + c], lanes over pixels. Weights (k, co), row stride ldw. When ow is
+     * less than a vector, x is read up to a vector beyond each row's start.
+     * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
+     * (k, vectors * width) and bias filled up with zeros.
+     */
+    void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
+                        const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
+                        ptrdiff_t plane);
+    void (*conv_channels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
+                          const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+    /*
+     * Max pooling of oh x ow windows of kh x kw side by side; the place i * kw + j in its window of the first largest
+     * element, or of the first NaN. plane: x[r * row + c], readable two vectors beyond its end; y and the places may
+     * be written up to room elements from their start. channels: x[r * row + c * ld + o] and y, place
+     * [(r * ow + c) * ld + o], whole vectors of channels.
+     */
+    void (*max_pool_plane)(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
+                           unsigned char *place, size_t room);
+    void (*max_pool_channels)(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
+                              ptrdiff_t ld, tn_real *y, tn_real *place);
+    /* Whole numbers from 0 to 255 to bytes. */
+    void (*to_u8)(size_t n, const tn_real *x, unsigned char *out);
+    /*
+     * Winograd F(4x4, 3x3), see winograd.c. Images are NHWC: row r, column c of one is at x[r * pitch + c * pixel].
+     * weights: input channels c0 ... c1 - 1 of w (co, ci, 3, 3) to u (36, panels, ci, nr), panels = ceil(co / nr), filled up
+     * with zeros.
+     * input: a row of tiles, 4 columns apart, of 6 x 6 pixels of ci reals from x on, to v (tiles, 36, ci).
+     * products: tiles, a multiple of TN_WINOGRAD_TILES, of v by u to m (36, tiles, panels nr), with step reals between products.
+     * output: all channels of one tile, which begins at m, to rows by cols pixels (4 x 4, fewer at an edge), plus bias (or NULL), then
+     * ReLU. output_pool: after 2 x 2 max pooling, rows and cols (2 x 2 or fewer) after it; winner: 0 ... 3 for each output,
+     * which of its window row by row.
+     */
+    void (*winograd_weights)(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
+    void (*winograd_input)(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
+    void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,
+                              ptrdiff_t step);
+    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                            const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
+    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                                 const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+                                 ptrdiff_t pitch);
 } tn_kernels_t;
 
 /* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */

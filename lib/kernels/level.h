@@ -6,27 +6,48 @@
 #define TN_KERNELS_LEVEL_H
 #include "vec.h"
 
-#define tn_k_pack_b     TN_LEVEL_NAME(pack_b)
-#define tn_k_pack_panel TN_LEVEL_NAME(pack_panel)
-#define tn_k_gemm       TN_LEVEL_NAME(gemm)
-#define tn_k_gemm_raw_b TN_LEVEL_NAME(gemm_raw_b)
-#define tn_k_exp        TN_LEVEL_NAME(exp)
-#define tn_k_log        TN_LEVEL_NAME(log)
-#define tn_k_tanh       TN_LEVEL_NAME(tanh)
-#define tn_k_sigmoid    TN_LEVEL_NAME(sigmoid)
-#define tn_k_softplus   TN_LEVEL_NAME(softplus)
-#define tn_k_relu       TN_LEVEL_NAME(relu)
-#define tn_k_add        TN_LEVEL_NAME(add)
-#define tn_k_mul        TN_LEVEL_NAME(mul)
-#define tn_k_accumulate TN_LEVEL_NAME(accumulate)
-#define tn_k_relu_mask  TN_LEVEL_NAME(relu_mask)
-#define tn_k_gather_u8  TN_LEVEL_NAME(gather_u8)
-#define tn_k_col_sum    TN_LEVEL_NAME(col_sum)
-#define tn_k_sum        TN_LEVEL_NAME(sum)
-#define tn_k_sum_sq     TN_LEVEL_NAME(sum_sq)
-#define tn_k_row_lse    TN_LEVEL_NAME(row_lse)
-#define tn_k_adam       TN_LEVEL_NAME(adam)
-#define tn_k_peak       TN_LEVEL_NAME(peak)
+#define tn_k_pack_b               TN_LEVEL_NAME(pack_b)
+#define tn_k_pack_panel           TN_LEVEL_NAME(pack_panel)
+#define tn_k_gemm                 TN_LEVEL_NAME(gemm)
+#define tn_k_gemm_raw_b           TN_LEVEL_NAME(gemm_raw_b)
+#define tn_k_exp                  TN_LEVEL_NAME(exp)
+#define tn_k_log                  TN_LEVEL_NAME(log)
+#define tn_k_tanh                 TN_LEVEL_NAME(tanh)
+#define tn_k_sigmoid              TN_LEVEL_NAME(sigmoid)
+#define tn_k_softplus             TN_LEVEL_NAME(softplus)
+#define tn_k_relu                 TN_LEVEL_NAME(relu)
+#define tn_k_add                  TN_LEVEL_NAME(add)
+#define tn_k_mul                  TN_LEVEL_NAME(mul)
+#define tn_k_accumulate           TN_LEVEL_NAME(accumulate)
+#define tn_k_relu_mask            TN_LEVEL_NAME(relu_mask)
+#define tn_k_gather_u8            TN_LEVEL_NAME(gather_u8)
+#define tn_k_col_sum              TN_LEVEL_NAME(col_sum)
+#define tn_k_sum                  TN_LEVEL_NAME(sum)
+#define tn_k_sum_sq               TN_LEVEL_NAME(sum_sq)
+#define tn_k_row_lse              TN_LEVEL_NAME(row_lse)
+#define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
+#define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
+#define tn_k_sparse_list          TN_LEVEL_NAME(sparse_list)
+#define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
+#define tn_k_dropout              TN_LEVEL_NAME(dropout)
+#define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
+#define tn_k_peak                 TN_LEVEL_NAME(peak)
+#define tn_k_stream               TN_LEVEL_NAME(stream)
+#define tn_k_winograd_weights     TN_LEVEL_NAME(winograd_weights)
+#define tn_k_transpose            TN_LEVEL_NAME(transpose)
+#define tn_k_winograd_input       TN_LEVEL_NAME(winograd_input)
+#define tn_k_winograd_products    TN_LEVEL_NAME(winograd_products)
+#define tn_k_winograd_output      TN_LEVEL_NAME(winograd_output)
+#define tn_k_winograd_output_pool TN_LEVEL_NAME(winograd_output_pool)
+
+#define tn_k_conv_pixels       TN_LEVEL_NAME(conv_pixels)
+#define tn_k_conv_channels     TN_LEVEL_NAME(conv_channels)
+#define tn_k_max_pool_plane    TN_LEVEL_NAME(max_pool_plane)
+#define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
+#define tn_k_to_u8             TN_LEVEL_NAME(to_u8)
+#define tn_k_gemm_packed_a     TN_LEVEL_NAME(gemm_packed_a)
+#define tn_k_pack_a            TN_LEVEL_NAME(pack_a)
+#define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
 
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
@@ -36,6 +57,9 @@ void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs
 void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
+void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
+                        tn_real *c, ptrdiff_t ldc, int add);
+void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);
 void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);
@@ -52,6 +76,38 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
 double tn_k_sum(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
-void tn_k_adam(size_t n, tn_real *w, const tn_real *g, tn_real *m, tn_real *v, const tn_adam_coef *c);
+void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                       tn_real *y);
+void tn_k_sparse_dw(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
+                    ptrdiff_t pitch, tn_real *sum);
+void tn_k_sparse_dx(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
+                    const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
+int tn_k_sparse_list(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
+                     tn_real *value, int *out);
+void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+void tn_k_planes_gradient(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
+                          ptrdiff_t pitch);
+void tn_k_dropout(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);
 double tn_k_peak(long rounds, tn_real *sink);
+void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero);
+void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
+void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
+                      const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
+                      ptrdiff_t plane);
+void tn_k_conv_channels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
+                        const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+void tn_k_max_pool_plane(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
+                         unsigned char *winner, size_t room);
+void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
+                            ptrdiff_t ld, tn_real *y, tn_real *place);
+void tn_k_to_u8(size_t n, const tn_real *x, unsigned char *out);
+void tn_k_winograd_weights(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
+void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
+void tn_k_winograd_products(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,
+                            ptrdiff_t step);
+void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                          const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
+void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
+                               const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+                               ptrdiff_t pitch);
 #endif

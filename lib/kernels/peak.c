@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The limit of this level: fused multiply-adds on registers only, in as many independent chains as it takes
- * to hide their latency (two units times four or five cycles, four units on some arm64 cores).
+ * What benchmarks compare with. The limit of this level: fused multiply-adds on registers only, in as many independent chains as it takes
+ * to hide their latency (two units times four or five cycles, four units on some arm64 cores). And the traffic of an
+ * optimizer step without its arithmetic: one array is read, the others are read and written, all in one pass.
  */
 #include "level.h"
 
@@ -34,4 +35,35 @@ double tn_k_peak(long rounds, tn_real *sink) {
     vstore(lanes, sum);
     *sink = lanes[0];
     return 2.0 * VL * CHAIN_COUNT * STEPS;
+}
+
+/* With the number of arrays known, so that the loop over them is none. */
+static inline __attribute__((always_inline)) void stream(size_t n, int arrays, tn_real *const a[],
+                                                         const tn_real *g, V zero) {
+    for (size_t i = 0; i + VL <= n; i += VL) {
+        V x = vload(g + i) * zero;
+        for (int k = 0; k < arrays; k++) vstore(a[k] + i, vload(a[k] + i) + x);
+    }
+}
+
+void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_real zero) {
+    tn_real *p[4] = {NULL}; /* a copy, which no store can change */
+    V z = vset1(zero);
+    for (int k = 0; k < arrays && k < 4; k++) p[k] = a[k];
+    switch (arrays) {
+    case 1:
+        stream(n, 1, p, g, z);
+        break;
+    case 2:
+        stream(n, 2, p, g, z);
+        break;
+    case 3:
+        stream(n, 3, p, g, z);
+        break;
+    case 4:
+        stream(n, 4, p, g, z);
+        break;
+    default:
+        stream(n, arrays, a, g, z);
+    }
 }

@@ -24,12 +24,21 @@ double tn_k_sum(size_t n, const tn_real *x) {
     return add_lanes(lane);
 }
 
+/* s + x^2. A float's square is exact in double, so that the fused form has the same bits, at less cost. */
+static inline double add_square(double s, tn_real x) {
+#if defined(TN_LEVEL_PLAIN)
+    return s + (double)x * (double)x;
+#else
+    return __builtin_fma((double)x, (double)x, s);
+#endif
+}
+
 double tn_k_sum_sq(size_t n, const tn_real *x) {
     double lane[TN_LANES] = {0};
     size_t i = 0;
     for (; i + TN_LANES <= n; i += TN_LANES)
-        for (size_t l = 0; l < TN_LANES; l++) lane[l] += (double)x[i + l] * (double)x[i + l];
-    for (size_t l = 0; i + l < n; l++) lane[l] += (double)x[i + l] * (double)x[i + l];
+        for (size_t l = 0; l < TN_LANES; l++) lane[l] = add_square(lane[l], x[i + l]);
+    for (size_t l = 0; i + l < n; l++) lane[l] = add_square(lane[l], x[i + l]);
     return add_lanes(lane);
 }
 
@@ -51,10 +60,13 @@ void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, t
         for (int i = 0; i < rows; i++) s += vload(x + i * ld + j);
         vstore(out + j, s);
     }
-    for (; j < cols; j++) {
-        tn_real s = add ? out[j] : 0;
-        for (int i = 0; i < rows; i++) s += x[i * ld + j];
-        out[j] = s;
+    if (j < cols) { /* side by side, for the same reason */
+        int rest = cols - j;
+        tn_real s[VL] = {0};
+        if (add) memcpy(s, out + j, (size_t)rest * sizeof *s);
+        for (int i = 0; i < rows; i++)
+            for (int l = 0; l < rest; l++) s[l] += x[i * ld + j + l];
+        memcpy(out + j, s, (size_t)rest * sizeof *s);
     }
 }
 
@@ -94,5 +106,22 @@ void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse) {
             vstore(lse + r, y);
         else
             vstore_part(lse + r, (size_t)block, y);
+    }
+}
+
+void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
+                       tn_real *y) {
+    tn_real t[TN_LANES][VL];
+    for (int r = 0; r < rows; r += VL, x += (ptrdiff_t)VL * classes, y += (ptrdiff_t)VL * classes) {
+        int block = rows - r < VL ? rows - r : VL;
+        V of = block == VL ? vload(lse + r) : vload_part(lse + r, (size_t)block, 0);
+        V by = block == VL ? vload(scale + r) : vload_part(scale + r, (size_t)block, 0);
+        for (int c = 0; c < classes; c += TN_LANES) {
+            int count = classes - c < TN_LANES ? classes - c : TN_LANES;
+            turn_rows(t, block, classes, count, x + c);
+            for (int j = 0; j < count; j++) vstore(t[j], by * vexp(vload(t[j]) - of));
+            for (int l = 0; l < block; l++)
+                for (int j = 0; j < count; j++) y[(ptrdiff_t)l * classes + c + j] = t[j][l];
+        }
     }
 }

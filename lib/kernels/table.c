@@ -4,6 +4,24 @@
  */
 #include "level.h"
 
+#define TN_OPTIM(name) extern const tn_optim_def TN_LEVEL_NAME(optim_##name);
+#include "optims.def"
+#undef TN_OPTIM
+
+/* NULL ends the list. */
+static const tn_optim_def *const optims[] = {
+#define TN_OPTIM(name) &TN_LEVEL_NAME(optim_##name),
+#include "optims.def"
+#undef TN_OPTIM
+    NULL};
+
+/* Sums of conv_sparse.c that fit the registers. */
+#ifdef TN_LEVEL_AVX2
+enum { SPARSE_CELLS = 12 };
+#else
+enum { SPARSE_CELLS = 18 };
+#endif
+
 extern const tn_kernels_t TN_LEVEL_NAME(table);
 
 const tn_kernels_t TN_LEVEL_NAME(table) = {
@@ -14,6 +32,8 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .pack_b = tn_k_pack_b,
     .gemm = tn_k_gemm,
     .gemm_raw_b = tn_k_gemm_raw_b,
+    .gemm_packed_a = tn_k_gemm_packed_a,
+    .pack_a = tn_k_pack_a,
     .unary = {[TN_EXP] = tn_k_exp,
               [TN_LOG] = tn_k_log,
               [TN_TANH] = tn_k_tanh,
@@ -28,7 +48,27 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sum = tn_k_sum,
     .sum_sq = tn_k_sum_sq,
     .row_lse = tn_k_row_lse,
+    .softmax_rows = tn_k_softmax_rows,
     .gather_u8 = tn_k_gather_u8,
-    .adam = tn_k_adam,
+    .optims = optims,
+    .sparse_cells = SPARSE_CELLS,
+    .sparse_dw = tn_k_sparse_dw,
+    .sparse_dx = tn_k_sparse_dx,
+    .sparse_list = tn_k_sparse_list,
+    .planes_dw = tn_k_planes_dw,
+    .dropout = tn_k_dropout,
+    .planes_gradient = tn_k_planes_gradient,
     .peak = tn_k_peak,
+    .stream = tn_k_stream,
+    .transpose = tn_k_transpose,
+    .conv_pixels = tn_k_conv_pixels,
+    .conv_channels = tn_k_conv_channels,
+    .max_pool_plane = tn_k_max_pool_plane,
+    .max_pool_channels = tn_k_max_pool_channels,
+    .to_u8 = tn_k_to_u8,
+    .winograd_weights = tn_k_winograd_weights,
+    .winograd_input = tn_k_winograd_input,
+    .winograd_products = tn_k_winograd_products,
+    .winograd_output = tn_k_winograd_output,
+    .winograd_output_pool = tn_k_winograd_output_pool,
 };

@@ -4,7 +4,7 @@
 #include <math.h>
 
 tn_conv tn_conv_same(int k) {
-    return (tn_conv){{1, 1}, {k / 2, k / 2}, {1, 1}, 1};
+    return (tn_conv){{1, 1}, {k / 2, k / 2}, {1, 1}, 1, TN_CONV_AUTO};
 }
 
 tn_conv tn_conv_valid(void) {
@@ -27,4 +27,9 @@ tn_conv_layer tn_conv_new(tn_params *p, const char *name, int ci, int co, int k,
 tn_t *tn_conv_fwd(const tn_conv_layer *l, tn_t *x, tn_act act) {
     return tn_conv2d_act(x, tn_use(x->tape, l->weight), l->bias ? tn_use(x->tape, l->bias) : NULL, &l->conv,
                          act);
+}
+
+tn_t *tn_conv_pool_fwd(const tn_conv_layer *l, tn_t *x, tn_act act, const tn_pool *pool) {
+    return tn_conv2d_pool(x, tn_use(x->tape, l->weight), l->bias ? tn_use(x->tape, l->bias) : NULL, &l->conv,
+                          act, pool);
 }

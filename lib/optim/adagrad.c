@@ -1,5 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Adagrad as torch.optim.Adagrad: Duchi et al., JMLR 12 (2011), diagonal form; eps outside the root. */
+/*
+ * Adagrad as torch.optim.Adagrad: Duchi et al., JMLR 12 (2011), diagonal form; eps outside the root:
+ *
+ *   g'  = g + lambda w
+ *   sum = sum + g' g'
+ *   w   = w - lr_t (g' / (sqrt(sum) + eps))     lr_t = lr / (1 + (t - 1) lr_decay)
+ */
 #include "optim.h"
 
 typedef struct {
@@ -14,33 +20,42 @@ static const tn_opt adagrad_opts[] = {
     TN_OPT_REAL(adagrad_hp, eps, 1e-10, 0, 1, 0, "added to the root of the sum"),
     TN_OPT_END};
 
+enum { SUM };
+
 static int adagrad_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
     const size_t len = tn_elements(nd, dim);
-    out[0] = (tn_slot){"sum", len, ((const adagrad_hp *)hp)->initial_accumulator_value};
+    out[SUM] = (tn_slot){"sum", len, ((const adagrad_hp *)hp)->initial_accumulator_value};
     return 1;
+}
+
+typedef struct {
+    tn_real lr, l2, eps;
+} adagrad_coef;
+
+TN_STEP adagrad_step(const adagrad_coef c, const tn_opt_tensor p, size_t i, size_t n) {
+    V w = vget(p.w + i, n), sum = vget(p.slot[SUM] + i, n);
+    V g = vpenalized(vget(p.g + i, n), c.l2, w);
+    sum = vflush(vfma(g, g, sum));
+    w = vfma(vset1(-c.lr), vquotient(g, vsqrt(sum) + vset1(c.eps)), w);
+    vput(p.slot[SUM] + i, n, sum), vput(p.w + i, n, w);
 }
 
 static void adagrad_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
     const adagrad_hp *h = hp;
-    const tn_real lr = (tn_real)(h->lr * k->lr_mul / (1 + (double)(k->t - 1) * h->lr_decay));
-    const tn_real l2 = tn_l2_of(h->weight_decay, k, p), eps = (tn_real)h->eps;
-    tn_real *restrict w = p->w, *restrict sum = p->slot[0];
-    const tn_real *restrict g = p->g;
-    for (size_t i = lo; i < hi; i++) {
-        tn_real gi = g[i] + l2 * w[i];
-        sum[i] = tn_flush(sum[i] + gi * gi);
-        w[i] -= lr * (gi / (tn_real_sqrt(sum[i]) + eps));
-    }
+    const adagrad_coef c = {.lr = (tn_real)(h->lr * k->lr_mul / (1 + (double)(k->t - 1) * h->lr_decay)),
+                            .l2 = tn_l2_of(h->weight_decay, k, p),
+                            .eps = (tn_real)h->eps};
+    TN_EACH_VECTOR(lo, hi, adagrad_step, c, *p);
 }
 
-const tn_optim_def tn_optim_def_adagrad = {.abi = TN_ABI,
-                                           .size = sizeof(tn_optim_def),
-                                           .name = "adagrad",
-                                           .summary =
-                                               "each weight's rate falls with its sum of squared gradients",
-                                           .source = "torch.optim.Adagrad; Duchi et al., JMLR 12 (2011)",
-                                           .hp_size = sizeof(adagrad_hp),
-                                           .hp = adagrad_opts,
-                                           .scope = TN_ELEMENT,
-                                           .slots = adagrad_slots,
-                                           .update = adagrad_update};
+const tn_optim_def TN_OPTIM_DEF(adagrad) = {
+    .abi = TN_ABI,
+    .size = sizeof(tn_optim_def),
+    .name = "adagrad",
+    .summary = "each weight's rate falls with its sum of squared gradients",
+    .source = "torch.optim.Adagrad; Duchi et al., JMLR 12 (2011)",
+    .hp_size = sizeof(adagrad_hp),
+    .hp = adagrad_opts,
+    .scope = TN_ELEMENT,
+    .slots = adagrad_slots,
+    .update = adagrad_update};

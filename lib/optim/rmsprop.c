@@ -3,6 +3,13 @@
  * RMSprop as torch.optim.RMSprop: Tieleman and Hinton, lecture 6.5 (2012); the centered form is Graves,
  * arXiv:1308.0850, equation 40. eps stands outside the root. Where rounding makes the centered variance
  * negative it counts as 0 (PyTorch's gives NaN).
+ *
+ *   g'  = g + lambda w
+ *   sq  = alpha sq + ((1 - alpha) g') g'
+ *   avg = avg + (1 - alpha) (g' - avg), var = max(0, sq - avg avg)     centered; else var = sq
+ *   u   = g' / (sqrt(var) + eps)
+ *   buf = momentum buf + u, u = buf                                    with momentum
+ *   w   = w - lr u
  */
 #include "optim.h"
 
@@ -38,21 +45,25 @@ typedef struct {
     tn_real lr, alpha, one_minus_alpha, eps, l2, momentum;
 } rmsprop_coef;
 
-/* buf and avg are NULL in the forms that have none; each call below is compiled for its own form. */
-static inline void rmsprop_run(size_t n, tn_real *restrict w, const tn_real *restrict g, tn_real *restrict sq,
-                               tn_real *restrict buf, tn_real *restrict avg, const rmsprop_coef c) {
-    for (size_t i = 0; i < n; i++) {
-        tn_real gi = g[i] + c.l2 * w[i], var;
-        var = sq[i] = tn_flush(c.alpha * sq[i] + c.one_minus_alpha * gi * gi);
-        if (avg) {
-            avg[i] = tn_flush(avg[i] + c.one_minus_alpha * (gi - avg[i]));
-            var -= avg[i] * avg[i];
-            var = var < 0 ? 0 : var;
-        }
-        tn_real step = gi / (tn_real_sqrt(var) + c.eps);
-        if (buf) step = buf[i] = tn_flush(c.momentum * buf[i] + step);
-        w[i] -= c.lr * step;
+/* buf and avg are NULL in the forms that have none; each call in update is compiled for its own form. */
+TN_STEP rmsprop_step(const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, tn_real *avg, size_t i,
+                     size_t n) {
+    V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
+    V sq = vfma(vset1(c.alpha), vget(p.slot[SQUARE_AVG] + i, n), vset1(c.one_minus_alpha) * g * g);
+    V var = sq = vflush(sq);
+    vput(p.slot[SQUARE_AVG] + i, n, sq);
+    if (avg) {
+        V mean = vget(avg + i, n);
+        mean = vflush(vfma(vset1(c.one_minus_alpha), g - mean, mean));
+        vput(avg + i, n, mean);
+        var = vmax(vset1(0), vfma(-mean, mean, var)); /* this way round NaN gets through */
     }
+    V step = vquotient(g, vsqrt(var) + vset1(c.eps));
+    if (buf) {
+        step = vflush(vfma(vset1(c.momentum), vget(buf + i, n), step));
+        vput(buf + i, n, step);
+    }
+    vput(p.w + i, n, vfma(vset1(-c.lr), step, w));
 }
 
 static void rmsprop_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
@@ -64,21 +75,18 @@ static void rmsprop_update(const void *hp, const tn_tick *k, const tn_opt_tensor
                             .l2 = tn_l2_of(h->weight_decay, k, p),
                             .momentum = (tn_real)h->momentum};
     const int moving = h->momentum != 0;
-    size_t n = hi - lo;
-    tn_real *w = p->w + lo, *sq = p->slot[SQUARE_AVG] + lo;
-    tn_real *buf = moving ? p->slot[1] + lo : NULL, *avg = h->centered ? p->slot[1 + moving] + lo : NULL;
-    const tn_real *g = p->g + lo;
+    tn_real *buf = moving ? p->slot[1] : NULL, *avg = h->centered ? p->slot[1 + moving] : NULL;
     if (buf && avg)
-        rmsprop_run(n, w, g, sq, buf, avg, c);
+        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, buf, avg);
     else if (buf)
-        rmsprop_run(n, w, g, sq, buf, NULL, c);
+        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, buf, NULL);
     else if (avg)
-        rmsprop_run(n, w, g, sq, NULL, avg, c);
+        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, NULL, avg);
     else
-        rmsprop_run(n, w, g, sq, NULL, NULL, c);
+        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, NULL, NULL);
 }
 
-const tn_optim_def tn_optim_def_rmsprop = {
+const tn_optim_def TN_OPTIM_DEF(rmsprop) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
     .name = "rmsprop",

@@ -3,6 +3,11 @@
  * Stochastic gradient descent as torch.optim.SGD: momentum as Sutskever et al. (ICML 2013) and Nesterov's
  * form of it, both with the rate outside the buffer. The first gradient enters the empty buffer without
  * dampening.
+ *
+ *   g'  = g + lambda w                                   decay=l2
+ *   buf = momentum buf + (1 - dampening) g', u = buf     with momentum; else u = g'
+ *   u   = g' + momentum buf                              nesterov
+ *   w   = (w - lr_t lambda w) - lr_t u                   the first product with decay=decoupled only
  */
 #include "optim.h"
 
@@ -34,10 +39,12 @@ static int sgd_check(void *hp, uint64_t given, tn_err *e) {
     return 0;
 }
 
+enum { BUFFER };
+
 static int sgd_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
     const size_t len = tn_elements(nd, dim);
     if (((const sgd_hp *)hp)->momentum == 0) return 0;
-    out[0] = (tn_slot){"momentum_buffer", len, 0};
+    out[BUFFER] = (tn_slot){"momentum_buffer", len, 0};
     return 1;
 }
 
@@ -46,39 +53,47 @@ static double sgd_shrink(const void *hp, const tn_tick *k) {
     return h->decay == DECAY_DECOUPLED ? h->lr * k->lr_mul * h->weight_decay * k->wd_mul : 0;
 }
 
-static void sgd_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
-    const sgd_hp *h = hp;
-    const tn_real lr = (tn_real)(h->lr * k->lr_mul);
-    const tn_real l2 = h->decay == DECAY_L2 ? tn_l2_of(h->weight_decay, k, p) : 0;
-    const tn_real shrink = p->flags & TN_NO_DECAY ? 0 : (tn_real)sgd_shrink(hp, k);
-    tn_real *restrict w = p->w;
-    const tn_real *restrict g = p->g;
-    if (h->momentum == 0) {
-        for (size_t i = lo; i < hi; i++) {
-            tn_real gi = g[i] + l2 * w[i];
-            w[i] = w[i] - shrink * w[i] - lr * gi;
-        }
-        return;
-    }
-    const tn_real keep = (tn_real)h->momentum, take = k->t == 1 ? 1 : (tn_real)(1 - h->dampening);
-    const tn_real of_g = h->nesterov ? 1 : 0, of_buf = h->nesterov ? (tn_real)h->momentum : 1;
-    tn_real *restrict buf = p->slot[0];
-    for (size_t i = lo; i < hi; i++) {
-        tn_real gi = g[i] + l2 * w[i];
-        buf[i] = tn_flush(keep * buf[i] + take * gi);
-        w[i] = w[i] - shrink * w[i] - lr * (of_g * gi + of_buf * buf[i]);
-    }
+typedef struct {
+    tn_real lr, l2, shrink, momentum, take; /* take: of g into the buffer */
+} sgd_coef;
+
+TN_STEP plain_step(const sgd_coef c, const tn_opt_tensor p, size_t i, size_t n) {
+    V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
+    vput(p.w + i, n, vfma(vset1(-c.lr), g, vshrunk(w, c.shrink)));
 }
 
-const tn_optim_def tn_optim_def_sgd = {.abi = TN_ABI,
-                                       .size = sizeof(tn_optim_def),
-                                       .name = "sgd",
-                                       .summary = "stochastic gradient descent, with momentum or Nesterov's",
-                                       .source = "torch.optim.SGD; Sutskever et al., ICML 2013",
-                                       .hp_size = sizeof(sgd_hp),
-                                       .hp = sgd_opts,
-                                       .scope = TN_ELEMENT,
-                                       .check = sgd_check,
-                                       .slots = sgd_slots,
-                                       .update = sgd_update,
-                                       .shrink = sgd_shrink};
+TN_STEP momentum_step(const sgd_coef c, const tn_opt_tensor p, int nesterov, size_t i, size_t n) {
+    V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
+    V buf = vflush(vfma(vset1(c.momentum), vget(p.slot[BUFFER] + i, n), vset1(c.take) * g));
+    V step = nesterov ? vfma(vset1(c.momentum), buf, g) : buf;
+    vput(p.slot[BUFFER] + i, n, buf);
+    vput(p.w + i, n, vfma(vset1(-c.lr), step, vshrunk(w, c.shrink)));
+}
+
+static void sgd_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    const sgd_hp *h = hp;
+    const sgd_coef c = {.lr = (tn_real)(h->lr * k->lr_mul),
+                        .l2 = h->decay == DECAY_L2 ? tn_l2_of(h->weight_decay, k, p) : 0,
+                        .shrink = p->flags & TN_NO_DECAY ? 0 : (tn_real)sgd_shrink(hp, k),
+                        .momentum = (tn_real)h->momentum,
+                        .take = k->t == 1 ? 1 : (tn_real)(1 - h->dampening)};
+    if (h->momentum == 0)
+        TN_EACH_VECTOR(lo, hi, plain_step, c, *p);
+    else if (h->nesterov)
+        TN_EACH_VECTOR(lo, hi, momentum_step, c, *p, 1);
+    else
+        TN_EACH_VECTOR(lo, hi, momentum_step, c, *p, 0);
+}
+
+const tn_optim_def TN_OPTIM_DEF(sgd) = {.abi = TN_ABI,
+                                        .size = sizeof(tn_optim_def),
+                                        .name = "sgd",
+                                        .summary = "stochastic gradient descent, with momentum or Nesterov's",
+                                        .source = "torch.optim.SGD; Sutskever et al., ICML 2013",
+                                        .hp_size = sizeof(sgd_hp),
+                                        .hp = sgd_opts,
+                                        .scope = TN_ELEMENT,
+                                        .check = sgd_check,
+                                        .slots = sgd_slots,
+                                        .update = sgd_update,
+                                        .shrink = sgd_shrink};

@@ -1,0 +1,245 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The forward pass of convolution without columns, and with max pooling while the result is in the cache: one image at a
+ * time, images dealt to a fixed number of chunks. By shape, lanes run over the pixels of a row (few filters or short sums)
+ * or over the output channels; both add the terms of an element in the order of the weights, as the product over columns
+ * does, so which of them runs changes no bit. 3 x 3 windows with enough channels go by Winograd's algorithm unless the
+ * caller asked for direct sums. Strides, dilation and groups are left to the columns.
+ */
+#include "conv_pool.h"
+#include "conv_winograd.h"
+#include "kernels/kernels.h"
+#include <string.h>
+
+enum {
+    CHUNKS = 16,
+    BAND =
+        8
+        * 1024, /* reals of a band of output rows with channels last: three quarters of a first-level cache */
+    SLACK = 64  /* vectors may be loaded beyond the last row */
+};
+enum way { COLUMNS, PIXELS, CHANNELS, WINOGRAD };
+
+static enum way choose(const tn_conv_plan *p, const tn_window *pool) {
+    const tn_window *g = &p->g;
+    if (!tn_gemm_own() || p->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1)
+        return COLUMNS;
+    if (p->algorithm == TN_CONV_AUTO && (!pool || (pool->kh == 2 && pool->kw == 2)) && tn_winograd_fits(p))
+        return WINOGRAD;
+    return g->ow >= 8 && (p->co < 16 || p->k <= 32) ? PIXELS : CHANNELS;
+}
+
+typedef struct {
+    const tn_conv_plan *p;
+    const tn_window *pool; /* NULL: none */
+    const tn_kernels_t *k;
+    enum way way;
+    int relu, chunks;
+    int oh, ow;           /* output that is made: without what pooling drops at the edges */
+    int padded;           /* images are copied into a frame of zeros */
+    int row, plane;       /* of an image as the kernels see it */
+    int vectors, ld;      /* channels: vectors of a panel; all channels, whole panels */
+    int band;             /* channels: output rows at a time */
+    const int *off;       /* of each term of a sum, from the window's first pixel */
+    const tn_real *x, *w; /* weights: (k, co), panels (k, vectors width), or transformed */
+    const tn_real *bias;  /* filled up to ld */
+    tn_real *y;
+    unsigned char *winner;
+    tn_real *scratch;
+    size_t image_len, z_len, pooled_len,
+        scratch_len; /* the frame; the output; pooled, channels last; all, of a chunk */
+} job;
+
+static size_t whole_lines(size_t n) {
+    return (n + SLACK + 15) / 16 * 16;
+}
+
+/* ---- what all images share ---- */
+
+static void pack_panel(void *arg, int i) {
+    const job *j = arg;
+    int width = j->vectors * j->k->width, o = i * width, k = j->p->k;
+    int n = j->p->co - o < width ? j->p->co - o : width;
+    tn_real *out = (tn_real *)j->w + (size_t)o * (size_t)k;
+    if (n < width) memset(out, 0, (size_t)width * (size_t)k * sizeof *out);
+    j->k->transpose(n, k, j->x + (size_t)o * (size_t)k, k, out, width);
+}
+
+static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
+    int co = j->p->co, k = j->p->k, width = j->k->width;
+    if (j->way == WINOGRAD) {
+        tn_real *u = tn_scratch(t, tn_winograd_u_len(j->k, co, j->p->g.c) * sizeof *u);
+        tn_winograd_weights(j->k, co, j->p->g.c, w, u);
+        j->w = u, j->bias = bias;
+        return;
+    }
+    j->vectors = co <= width ? 1 : 2;
+    j->ld = j->way == PIXELS ? co : (co + j->vectors * width - 1) / (j->vectors * width) * j->vectors * width;
+    tn_real *packed = tn_scratch(t, (size_t)j->ld * (size_t)k * sizeof *packed);
+    if (j->way == PIXELS) {
+        j->k->transpose(co, k, w, k, packed, co);
+    } else {
+        job panels = *j;
+        panels.w = packed, panels.x = w;
+        tn_parallel(j->ld / (j->vectors * width), pack_panel, &panels);
+    }
+    j->w = packed;
+    if (bias && j->ld > co) {
+        tn_real *b = tn_scratch(t, (size_t)j->ld * sizeof *b);
+        memcpy(b, bias, (size_t)co * sizeof *b);
+        memset(b + co, 0, (size_t)(j->ld - co) * sizeof *b);
+        bias = b;
+    }
+    j->bias = bias;
+}
+
+static void lay_out(tn_tape *t, job *j) {
+    const tn_window *g = &j->p->g, *pool = j->pool;
+    if (j->way == WINOGRAD) {
+        j->scratch_len = whole_lines(tn_winograd_scratch(j->k, j->p));
+        j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+        return;
+    }
+    j->oh = pool ? pool->oh * pool->kh : g->oh, j->ow = pool ? pool->ow * pool->kw : g->ow;
+    j->padded = g->ph || g->pw || (j->way == PIXELS && j->ow < j->k->width);
+    j->row = g->w + 2 * g->pw, j->plane = j->row * (g->h + 2 * g->ph);
+    int *off = tn_scratch(t, (size_t)j->p->k * sizeof *off), n = 0;
+    for (int c = 0; c < g->c; c++)
+        for (int i = 0; i < g->kh; i++)
+            for (int l = 0; l < g->kw; l++) off[n++] = c * j->plane + i * j->row + l;
+    j->off = off;
+    size_t pixels = (size_t)j->oh * (size_t)j->ow;
+    if (j->padded) j->image_len = whole_lines((size_t)g->c * (size_t)j->plane);
+    if (j->way == CHANNELS) {
+        int unit = 2 * (pool ? pool->kh : 1), line = j->ow * j->ld;
+        j->band = BAND / line / unit * unit;
+        j->band = j->band < unit ? unit : j->band;
+        if (j->band > j->oh) j->band = j->oh;
+        pixels = (size_t)j->band * (size_t)j->ow;
+        /* pooled values and places, then the places in the order of y */
+        if (pool) j->pooled_len = whole_lines((size_t)(pool->oh * pool->ow) * (size_t)j->ld);
+    }
+    if (j->way == CHANNELS || pool) j->z_len = whole_lines(pixels * (size_t)j->ld);
+    j->scratch_len = j->image_len + j->z_len + 3 * j->pooled_len;
+    j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+}
+
+/* ---- one image ---- */
+
+/* The inside of the frame; its zeros are written once a chunk. */
+static void frame(const job *j, const tn_real *x, tn_real *out) {
+    const tn_window *g = &j->p->g;
+    for (int c = 0; c < g->c; c++)
+        for (int r = 0; r < g->h; r++, x += g->w)
+            memcpy(out + (size_t)c * (size_t)j->plane + (size_t)((r + g->ph) * j->row + g->pw), x,
+                   (size_t)g->w * sizeof *x);
+}
+
+static void by_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
+    const tn_window *pool = j->pool;
+    int co = j->p->co, plane = j->oh * j->ow;
+    j->k->conv_pixels(j->p->k, j->off, j->oh, j->ow, x, j->row, co, j->w, co, j->bias, j->relu, pool ? z : y,
+                      plane);
+    if (!pool) return;
+    size_t out = (size_t)(pool->oh * pool->ow);
+    for (int o = 0; o < co; o++)
+        j->k->max_pool_plane(pool->oh, pool->ow, pool->kh, pool->kw, z + (size_t)o * (size_t)plane, j->ow,
+                             y + (size_t)o * out, winner + (size_t)o * out, (size_t)(co - o) * out);
+}
+
+static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
+    const tn_window *pool = j->pool;
+    const tn_kernels_t *k = j->k;
+    int co = j->p->co, width = j->vectors * k->width;
+    tn_real *pooled = z + j->z_len, *place = pooled + j->pooled_len, *places = place + j->pooled_len;
+    for (int r = 0; r < j->oh; r += j->band) {
+        int rows = j->oh - r < j->band ? j->oh - r : j->band;
+        for (int o = 0; o < j->ld; o += width)
+            k->conv_channels(j->p->k, j->off, rows, j->ow, x + (ptrdiff_t)r * j->row, j->row, j->vectors,
+                             j->w + (size_t)o * (size_t)j->p->k, j->bias ? j->bias + o : NULL, j->relu, z + o,
+                             j->ld);
+        if (pool) {
+            size_t at = (size_t)(r / pool->kh * pool->ow) * (size_t)j->ld;
+            k->max_pool_channels(rows / pool->kh, pool->ow, pool->kh, pool->kw, j->ld, z,
+                                 (ptrdiff_t)j->ow * j->ld, j->ld, pooled + at, place + at);
+        } else {
+            k->transpose(rows * j->ow, co, z, j->ld, y + (ptrdiff_t)r * j->ow, (ptrdiff_t)j->oh * j->ow);
+        }
+    }
+    if (!pool) return;
+    int out = pool->oh * pool->ow;
+    k->transpose(out, co, pooled, j->ld, y, out);
+    k->transpose(out, co, place, j->ld, places, out);
+    k->to_u8((size_t)out * (size_t)co, places, winner);
+}
+
+static void forward_chunk(void *arg, int chunk) {
+    const job *j = arg;
+    const tn_conv_plan *p = j->p;
+    tn_real *image = j->scratch + (size_t)chunk * j->scratch_len, *z = image + j->image_len;
+    size_t in = (size_t)p->g.c * (size_t)(p->g.h * p->g.w);
+    size_t out = (size_t)p->co * (size_t)(j->pool ? j->pool->oh * j->pool->ow : p->g.oh * p->g.ow);
+    int n0 = (int)((long)p->n * chunk / j->chunks), n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
+    if (j->padded) memset(image, 0, j->image_len * sizeof *image);
+    for (int n = n0; n < n1; n++) {
+        const tn_real *x = j->x + (size_t)n * in;
+        tn_real *y = j->y + (size_t)n * out;
+        unsigned char *winner = j->winner ? j->winner + (size_t)n * out : NULL;
+        if (j->padded) frame(j, x, image), x = image;
+        if (j->way == WINOGRAD)
+            tn_winograd_image(j->k, p, x, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
+        else if (j->way == PIXELS)
+            by_pixels(j, x, z, y, winner);
+        else
+            by_channels(j, x, z, y, winner);
+    }
+}
+
+int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *pool, const tn_real *x,
+                         const tn_real *w, const tn_real *bias, int relu, tn_real *y, unsigned char *winner) {
+    job j = {.p = p,
+             .pool = pool,
+             .k = tn_kernels_get(NULL),
+             .way = choose(p, pool),
+             .relu = relu,
+             .chunks = p->n < CHUNKS ? p->n : CHUNKS,
+             .x = x,
+             .y = y,
+             .winner = winner};
+    if (j.way == COLUMNS) return 0;
+    tn_place place = tn_mark(t);
+    pack(t, &j, w, bias);
+    lay_out(t, &j);
+    tn_parallel(j.chunks, forward_chunk, &j);
+    tn_rewind(t, place);
+    return 1;
+}
+
+/* ---- pooling after columns ---- */
+
+typedef struct {
+    const tn_window *pool;
+    const tn_real *z;
+    tn_real *y;
+    unsigned char *winner;
+} pool_job;
+
+static void pool_plane(void *arg, int plane) {
+    const pool_job *j = arg;
+    const tn_window *g = j->pool;
+    size_t out = (size_t)g->oh * (size_t)g->ow;
+    tn_kernels_get(NULL)->max_pool_plane(g->oh, g->ow, g->kh, g->kw,
+                                         j->z + (size_t)plane * (size_t)g->h * (size_t)g->w, g->w,
+                                         j->y + (size_t)plane * out, j->winner + (size_t)plane * out, out);
+}
+
+void tn_conv_pool_forward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real *x, const tn_real *w,
+                          const tn_real *bias, tn_real *y, unsigned char *winner) {
+    if (tn_conv_fast_forward(t, &p->conv, &p->pool, x, w, bias, p->relu, y, winner)) return;
+    tn_place place = tn_mark(t);
+    size_t len = (size_t)p->conv.n * (size_t)p->pool.c * (size_t)p->pool.h * (size_t)p->pool.w;
+    tn_real *z = tn_scratch(t, (len + SLACK) * sizeof *z);
+    tn_conv_forward(t, &p->conv, x, w, bias, p->relu, z);
+    tn_parallel(p->conv.n * p->pool.c, pool_plane, &(pool_job){&p->pool, z, y, winner});
+    tn_rewind(t, place);
+}

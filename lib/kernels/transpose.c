@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The transpose of a matrix, by blocks of VL x VL in registers: log2(VL) rounds, each of which swaps, between vectors s
+ * apart, the lanes that differ in bit s. The last block of a row or column of blocks ends at the edge and overlaps its
+ * neighbour, and a matrix narrower than a vector is turned by smaller
+ * blocks, the rest one by one.
+ */
+#include "level.h"
+#include "turn.h"
+
+/* Lane l of the lower and the upper vector of a pair: lanes with bit s clear come from a, the others from b. */
+#define LOWER(l, s) ((l) & (s) ? (VL + (l) - (s)) % (2 * VL) : (l))
+#define UPPER(l, s) ((l) & (s) ? (VL + (l)) % (2 * VL) : ((l) + (s)) % (2 * VL))
+#define LOWER_1(l)  LOWER(l, 1)
+#define UPPER_1(l)  UPPER(l, 1)
+#define LOWER_2(l)  LOWER(l, 2)
+#define UPPER_2(l)  UPPER(l, 2)
+#define LOWER_4(l)  LOWER(l, 4)
+#define UPPER_4(l)  UPPER(l, 4)
+#define LOWER_8(l)  LOWER(l, 8)
+#define UPPER_8(l)  UPPER(l, 8)
+
+#define SWAP(s, i, j)                                                       \
+    if (VL > s && VL > j) {                                                 \
+        V a = r##i, b = r##j;                                               \
+        r##i = VSHUFFLE(a, b, LOWER_##s), r##j = VSHUFFLE(a, b, UPPER_##s); \
+    }
+
+#define LOAD(l)        \
+    V r##l = vset1(0); \
+    if (VL > l) r##l = vload(src + (l)*ld_src);
+#define STORE(l) \
+    if (VL > l) vstore(dst + (l)*ld_dst, r##l);
+#define EACH(m) m(0) m(1) m(2) m(3) m(4) m(5) m(6) m(7) m(8) m(9) m(10) m(11) m(12) m(13) m(14) m(15)
+
+static void block(const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst) {
+    EACH(LOAD)
+    SWAP(8, 0, 8)
+    SWAP(8, 1, 9)
+    SWAP(8, 2, 10) SWAP(8, 3, 11) SWAP(8, 4, 12) SWAP(8, 5, 13) SWAP(8, 6, 14) SWAP(8, 7, 15) SWAP(4, 0, 4)
+        SWAP(4, 1, 5) SWAP(4, 2, 6) SWAP(4, 3, 7) SWAP(4, 8, 12) SWAP(4, 9, 13) SWAP(4, 10, 14)
+            SWAP(4, 11, 15) SWAP(2, 0, 2) SWAP(2, 1, 3) SWAP(2, 4, 6) SWAP(2, 5, 7) SWAP(2, 8, 10)
+                SWAP(2, 9, 11) SWAP(2, 12, 14) SWAP(2, 13, 15) SWAP(1, 0, 1) SWAP(1, 2, 3) SWAP(1, 4, 5)
+                    SWAP(1, 6, 7) SWAP(1, 8, 9) SWAP(1, 10, 11) SWAP(1, 12, 13) SWAP(1, 14, 15) EACH(STORE)
+}
+
+static void one_by_one(int r0, int r1, int c0, int c1, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                       ptrdiff_t ld_dst) {
+    for (ptrdiff_t c = c0; c < c1; c++)
+        for (ptrdiff_t r = r0; r < r1; r++) dst[c * ld_dst + r] = src[r * ld_src + c];
+}
+
+static void narrow(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst) {
+#ifdef TN_LEVEL_PLAIN
+    one_by_one(0, rows, 0, cols, src, ld_src, dst, ld_dst);
+#else
+    int down = rows - rows % TL, across = cols - cols % 4;
+    for (ptrdiff_t c = 0; c < across; c += 4)
+        for (ptrdiff_t r = 0; r < down; r += TL)
+            turn_block(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
+    one_by_one(0, down, across, cols, src, ld_src, dst, ld_dst);
+    one_by_one(down, rows, 0, cols, src, ld_src, dst, ld_dst);
+#endif
+}
+
+void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                    ptrdiff_t ld_dst) {
+    if (rows < VL || cols < VL) {
+        narrow(rows, cols, src, ld_src, dst, ld_dst);
+        return;
+    }
+    for (int i = 0; i < rows; i += VL)
+        for (int j = 0; j < cols; j += VL) {
+            int i0 = i + VL <= rows ? i : rows - VL, j0 = j + VL <= cols ? j : cols - VL;
+            block(src + i0 * ld_src + j0, ld_src, dst + j0 * ld_dst + i0, ld_dst);
+        }
+}

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Convolution's forward pass, pooled or not, at every vector level that this machine runs (a process each): direct sums bit
+ * for bit against one chain of fused multiply-adds an element, over odd shapes, with NaN and infinity.
+ */
+#include "catch.h"
+#include "conv_pool.h"
+#include "kernels.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+typedef struct {
+    int n, ci, h, w, co, kh, kw, ph, pw, pool_h, pool_w; /* pool_h 0: no pooling */
+} shape;
+
+static const shape shapes[] = {
+    {128, 1, 28, 28, 6, 5, 5, 2, 2, 2, 2},                                       /* lenet's */
+    {3, 6, 14, 14, 16, 5, 5, 0, 0, 2, 2},  {2, 1, 28, 28, 32, 3, 3, 0, 0, 0, 0}, /* cnn's */
+    {1, 32, 26, 26, 64, 3, 3, 0, 0, 2, 2}, {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1},
+    {5, 3, 9, 33, 7, 3, 2, 1, 0, 3, 2},    {2, 2, 12, 17, 70, 1, 7, 0, 3, 1, 1},
+    {17, 70, 5, 6, 33, 4, 4, 2, 1, 2, 2},  {2, 5, 7, 7, 17, 7, 7, 0, 0, 1, 1},
+    {1, 4, 8, 40, 9, 2, 3, 1, 2, 4, 16},   {3, 1, 19, 8, 13, 3, 1, 1, 0, 2, 2},
+    {2, 3, 16, 65, 15, 3, 3, 1, 1, 2, 2},
+};
+
+static tn_real fused(tn_real a, tn_real b, tn_real c) {
+#ifdef TN_DOUBLE
+    return fma(a, b, c);
+#else
+    return fmaf(a, b, c);
+#endif
+}
+
+static uint64_t state = 1;
+static int draw(int lo, int hi) { /* both included */
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return lo + (int)((state >> 33) % (uint64_t)(hi - lo + 1));
+}
+
+static tn_real *reals(size_t n) {
+    tn_real *x = malloc((n + 1) * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = (tn_real)draw(-1000, 1000) / 512;
+    return x;
+}
+
+/* One element, as the header of conv_forward.c promises. */
+static tn_real element(const shape *s, const tn_real *x, const tn_real *w, const tn_real *bias, int relu,
+                       int n, int o, int r, int c) {
+    tn_real sum = 0;
+    for (int k = 0; k < s->ci; k++)
+        for (int i = 0; i < s->kh; i++)
+            for (int j = 0; j < s->kw; j++) {
+                int a = r + i - s->ph, b = c + j - s->pw, in = a >= 0 && a < s->h && b >= 0 && b < s->w;
+                sum = fused(in ? x[((n * s->ci + k) * s->h + a) * s->w + b] : 0,
+                            w[((o * s->ci + k) * s->kh + i) * s->kw + j], sum);
+            }
+    if (bias) sum += bias[o];
+    return relu && sum < 0 ? 0 : sum;
+}
+
+static int same(tn_real a, tn_real b) {
+    return a == b || (a != a && b != b);
+}
+
+static void check(tn_tape *t, const shape *s, int with_bias, int relu, int special) {
+    size_t xn = (size_t)(s->n * s->ci * s->h * s->w), wn = (size_t)(s->co * s->ci * s->kh * s->kw);
+    tn_real *x = reals(xn), *w = reals(wn), *b = reals((size_t)s->co), *bias = with_bias ? b : NULL;
+    for (int i = 0; special && i < 3; i++) {
+        x[draw(0, (int)xn - 1)] = i ? (tn_real)INFINITY : (tn_real)NAN;
+        if (special > 1) w[draw(0, (int)wn - 1)] = (tn_real)NAN;
+    }
+    tn_conv c = {{1, 1}, {s->ph, s->pw}, {1, 1}, 1, TN_CONV_DIRECT};
+    tn_conv_pool_plan p = {.relu = relu};
+    p.conv =
+        tn_conv_shape(t, "test", (int[]){s->n, s->ci, s->h, s->w}, (int[]){s->co, s->ci, s->kh, s->kw}, &c);
+    int kh = s->pool_h ? s->pool_h : 1, kw = s->pool_w ? s->pool_w : 1, h = p.conv.g.oh, v = p.conv.g.ow;
+    int oh = h / kh, ow = v / kw;
+    p.pool = (tn_window){s->co, h, v, kh, kw, oh, ow, kh, kw, 0, 0, 1, 1};
+    size_t len = (size_t)s->n * (size_t)(s->co * oh * ow), at = 0;
+    enum { GUARD = 77 };
+    tn_real *y = malloc((len + GUARD) * sizeof *y);
+    unsigned char *winner = malloc(len + GUARD);
+    assert_true(y && winner);
+    for (int i = 0; i < GUARD; i++)
+        y[len + (size_t)i] = (tn_real)i, winner[len + (size_t)i] = (unsigned char)i;
+    if (s->pool_h)
+        tn_conv_pool_forward(t, &p, x, w, bias, y, winner);
+    else
+        tn_conv_forward(t, &p.conv, x, w, bias, relu, y);
+    for (int n = 0; n<s->n; n += s->n> 20 ? 13 : 1) {
+        at = (size_t)n * (size_t)(s->co * oh * ow);
+        for (int o = 0; o < s->co; o++)
+            for (int r = 0; r < oh; r++)
+                for (int q = 0; q < ow; q++, at++) {
+                    int place = 0;
+                    tn_real best = element(s, x, w, bias, relu, n, o, r * kh, q * kw);
+                    for (int i = 1; i < kh * kw; i++) {
+                        tn_real e = element(s, x, w, bias, relu, n, o, r * kh + i / kw, q * kw + i % kw);
+                        if (best == best && !(e <= best)) best = e, place = i;
+                    }
+                    if (!same(y[at], best) || (s->pool_h && winner[at] != place))
+                        fail_msg("image %d, channel %d, (%d, %d): %.9g at %d, not %.9g at %d; shape %d %d %d "
+                                 "%d %d %d %d",
+                                 n, o, r, q, (double)y[at], s->pool_h ? winner[at] : 0, (double)best, place,
+                                 s->n, s->ci, s->h, s->w, s->co, s->kh, s->kw);
+                }
+    }
+    for (int i = 0; i < GUARD; i++)
+        assert_true(y[len + (size_t)i] == (tn_real)i && winner[len + (size_t)i] == i);
+    free(x), free(w), free(b), free(y), free(winner);
+    tn_tape_reset(t);
+}
+
+static void known_shapes(void **unused) {
+    (void)unused;
+    tn_tape *t = tn_tape_new(NULL);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int way = 0; way < 4; way++) check(t, &shapes[i], way & 1, way >> 1, 0);
+    tn_tape_free(t);
+}
+
+static shape any_shape(void) {
+    shape s = {.n = draw(1, 5), .ci = draw(1, 9), .co = draw(1, 70), .kh = draw(1, 7), .kw = draw(1, 7)};
+    if (draw(0, 2) == 0) s.co = draw(1, 16);
+    s.ph = draw(0, s.kh - 1), s.pw = draw(0, s.kw - 1);
+    int pool = draw(0, 3), h = 1, w = 1;
+    if (pool) s.pool_h = h = pool, s.pool_w = w = pool == 3 ? 2 : pool;
+    int least_h = s.kh + h - 1 - 2 * s.ph, least_w = s.kw + w - 1 - 2 * s.pw;
+    s.h = (least_h < 1 ? 1 : least_h) + draw(0, 12), s.w = (least_w < 1 ? 1 : least_w) + draw(0, 40);
+    return s;
+}
+
+static void odd_shapes(void **unused) {
+    (void)unused;
+    tn_tape *t = tn_tape_new(NULL);
+    for (int i = 0; i < 150; i++) {
+        shape s = any_shape();
+        check(t, &s, draw(0, 1), draw(0, 1), 0);
+    }
+    tn_tape_free(t);
+}
+
+static void nan_and_infinity(void **unused) {
+    (void)unused;
+    tn_tape *t = tn_tape_new(NULL);
+    for (int i = 0; i < 40; i++) {
+        shape s = any_shape();
+        check(t, &s, draw(0, 1), draw(0, 1), draw(1, 2));
+    }
+    tn_tape_free(t);
+}
+
+static void transposes(void **unused) {
+    (void)unused;
+    const tn_kernels_t *k = tn_kernels_get(NULL);
+    for (int rows = 1; rows < 50; rows += rows < 20 ? 1 : 7)
+        for (int cols = 1; cols < 50; cols += cols < 20 ? 1 : 9) {
+            int ls = cols + 3, ld = rows + 5;
+            tn_real *a = reals((size_t)(rows * ls)), *b = reals((size_t)(cols * ld)), *c = reals(0);
+            c = realloc(c, (size_t)(cols * ld) * sizeof *c);
+            assert_non_null(c);
+            memcpy(c, b, (size_t)(cols * ld) * sizeof *c);
+            k->transpose(rows, cols, a, ls, b, ld);
+            for (int j = 0; j < cols; j++)
+                for (int i = 0; i < ld; i++)
+                    assert_true(b[j * ld + i] == (i < rows ? a[i * ls + j] : c[j * ld + i]));
+            free(a), free(b), free(c);
+        }
+}
+
+static int run(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(transposes), cmocka_unit_test(known_shapes),
+                                       cmocka_unit_test(odd_shapes), cmocka_unit_test(nan_and_infinity)};
+    tn_gemm_backend("own", NULL); /* the double build would take OpenBLAS */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+/* The level is chosen once a process. */
+int main(void) {
+    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
+    int bad = 0, status;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        if (!tn_kernels_level(levels[i])) continue;
+        printf("level %s\n", levels[i]), fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("TERN_SIMD", levels[i], 1);
+            exit(run());
+        }
+        bad |= child < 0 || waitpid(child, &status, 0) != child || status != 0;
+    }
+    return bad;
+}

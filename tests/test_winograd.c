@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Winograd's convolution at every vector level: against the definition in double, bit for bit against the plain level, with
+ * bias, ReLU and pooling, over sizes with every kind of edge; NaN and infinity.
+ */
+#include "support.h"
+#include "conv_winograd.h"
+#include "tern.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t seed = 3;
+static tn_real uniform(void) {
+    uint64_t z = seed += 0x9e3779b97f4a7c15u;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return (tn_real)((double)((z ^ (z >> 31)) >> 11) * 0x1p-52 - 1);
+}
+
+static tn_real *random_reals(size_t n) {
+    tn_real *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = uniform();
+    return x;
+}
+
+/* Room of n reals on a cache line; scratch begins full of NaN, so that what is read before it is written shows. */
+static tn_real *room(size_t n) {
+    tn_real *x = aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) x[i] = (tn_real)NAN;
+    return x;
+}
+
+typedef struct {
+    tn_conv_plan p;
+    tn_real *x, *w, *bias;
+} layer;
+
+static layer new_layer(tn_tape *t, int ci, int co, int h, int w, int pad) {
+    const tn_conv c = {{1, 1}, {pad, pad}, {1, 1}, 1, TN_CONV_AUTO};
+    layer l = {.p = tn_conv_shape(t, "test", (int[]){1, ci, h, w}, (int[]){co, ci, 3, 3}, &c)};
+    l.x = random_reals((size_t)(ci * h * w)), l.w = random_reals((size_t)(co * ci * 9));
+    l.bias = random_reals((size_t)co);
+    return l;
+}
+
+static void free_layer(layer *l) {
+    free(l->x), free(l->w), free(l->bias);
+}
+
+/* The convolution's value before bias, in double. */
+static double value_at(const layer *l, int o, int row, int col) {
+    const tn_window *g = &l->p.g;
+    double sum = 0;
+    for (int c = 0; c < g->c; c++)
+        for (int i = 0; i < 3; i++)
+            for (int j = 0; j < 3; j++) {
+                int y = row + i - g->ph, x = col + j - g->pw;
+                if (y < 0 || x < 0 || y >= g->h || x >= g->w) continue;
+                sum +=
+                    (double)l->x[(c * g->h + y) * g->w + x] * (double)l->w[((o * g->c + c) * 3 + i) * 3 + j];
+            }
+    return sum;
+}
+
+typedef struct {
+    tn_real *y;
+    unsigned char *winner;
+    size_t n;
+} result;
+
+static result run(const tn_kernels_t *k, const layer *l, int bias, int relu, int pool) {
+    const tn_window *g = &l->p.g;
+    result r = {.n = (size_t)(l->p.co * (pool ? g->oh / 2 * (g->ow / 2) : g->oh * g->ow))};
+    tn_real *u = room(tn_winograd_u_len(k, l->p.co, g->c)), *scratch = room(tn_winograd_scratch(k, &l->p));
+    r.y = room(r.n), r.winner = calloc(r.n + 1, 1);
+    tn_winograd_weights(k, l->p.co, g->c, l->w, u);
+    tn_winograd_image(k, &l->p, l->x, u, bias ? l->bias : NULL, relu, pool, r.y, r.winner, scratch);
+    free(u), free(scratch);
+    return r;
+}
+
+static void free_result(result *r) {
+    free(r->y), free(r->winner);
+}
+
+static const tn_kernels_t *levels[8];
+static int level_count;
+static void find_levels(void) {
+    static const char *const names[] = {"plain", "avx2", "avx512", "neon"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const tn_kernels_t *k = tn_kernels_level(names[i]);
+        if (k) levels[level_count++] = k;
+    }
+}
+
+static void same_as_plain(const layer *l, int bias, int relu, int pool) {
+    result plain = run(levels[0], l, bias, relu, pool);
+    for (int i = 1; i < level_count; i++) {
+        result r = run(levels[i], l, bias, relu, pool);
+        for (size_t j = 0; j < r.n; j++)
+            if (memcmp(&r.y[j], &plain.y[j], sizeof *r.y) != 0 && !(isnan(r.y[j]) && isnan(plain.y[j])))
+                fail_msg("%s: element %zu is %a, not %a", levels[i]->name, j, (double)r.y[j],
+                         (double)plain.y[j]);
+        if (pool) assert_memory_equal(r.winner, plain.winner, r.n);
+        free_result(&r);
+    }
+    free_result(&plain);
+}
+
+/* Within 1e-5 of the largest output; a winner is the first whose value is the largest that was computed. */
+static void close_to_definition(const layer *l) {
+    const tn_window *g = &l->p.g;
+    result whole = run(levels[level_count - 1], l, 1, 0, 0),
+           pooled = run(levels[level_count - 1], l, 1, 1, 1);
+    double worst = 0, largest = 0;
+    for (int o = 0; o < l->p.co; o++)
+        for (int r = 0; r < g->oh; r++)
+            for (int c = 0; c < g->ow; c++) {
+                double want = value_at(l, o, r, c) + (double)l->bias[o];
+                double got = (double)whole.y[(o * g->oh + r) * g->ow + c];
+                worst = fmax(worst, fabs(got - want)), largest = fmax(largest, fabs(want));
+            }
+    if (!(worst <= 1e-5 * largest)) fail_msg("error %g of the largest output", worst / largest);
+    int ph = g->oh / 2, pw = g->ow / 2;
+    for (int o = 0; o < l->p.co; o++)
+        for (int r = 0; r < ph; r++)
+            for (int c = 0; c < pw; c++) {
+                const tn_real *z = whole.y + (o * g->oh + 2 * r) * g->ow + 2 * c;
+                const tn_real window[4] = {z[0], z[1], z[g->ow], z[g->ow + 1]};
+                size_t at = (size_t)((o * ph + r) * pw + c);
+                int best = 0;
+                for (int i = 1; i < 4; i++)
+                    if (window[i] > window[best]) best = i;
+                assert_true(window[pooled.winner[at]] == window[best]);
+                assert_true(pooled.y[at] == (window[best] > 0 ? window[best] : 0));
+            }
+    free_result(&whole), free_result(&pooled);
+}
+
+static void sizes(void **state) {
+    static const struct {
+        int ci, co, h, w, pad;
+    } shape[] = {{32, 64, 26, 26, 0}, {8, 8, 8, 8, 0},     {8, 9, 8, 9, 0},
+                 {9, 8, 11, 10, 1},   {17, 33, 13, 7, 1},  {16, 16, 6, 6, 1},
+                 {31, 15, 14, 9, 2},  {33, 70, 12, 12, 1}, {8, 100, 30, 21, 0}};
+    tn_tape *t = tn_tape_new(NULL);
+    (void)state;
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+        layer l = new_layer(t, shape[i].ci, shape[i].co, shape[i].h, shape[i].w, shape[i].pad);
+        close_to_definition(&l);
+        for (int bias = 0; bias < 2; bias++)
+            for (int relu = 0; relu < 2; relu++)
+                for (int pool = 0; pool < 2; pool++) same_as_plain(&l, bias, relu, pool);
+        free_layer(&l);
+    }
+    tn_tape_free(t);
+}
+
+/* What is not finite reaches every output whose tile reads it, at every level; a window with NaN pools to NaN. */
+static void not_finite(void **state) {
+    tn_tape *t = tn_tape_new(NULL);
+    (void)state;
+    const tn_real odd[] = {(tn_real)NAN, (tn_real)INFINITY, (tn_real)-INFINITY};
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        layer l = new_layer(t, 17, 19, 12, 11, 1);
+        l.x[(5 * 12 + 6) * 11 + 4] = odd[i];
+        same_as_plain(&l, 1, 1, 0), same_as_plain(&l, 1, 1, 1);
+        result r = run(levels[level_count - 1], &l, 1, 1, 1);
+        for (int o = 0; o < 19; o++) /* the window of rows 6 and 7, columns 4 and 5 */
+            assert_true(!isfinite(r.y[(o * 6 + 3) * 5 + 2]));
+        free_result(&r), free_layer(&l);
+    }
+    tn_tape_free(t);
+}
+
+int main(void) {
+    find_levels();
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(not_finite)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
