@@ -53,15 +53,15 @@ flags="-std=c17 -O3 -fexceptions -ffp-contract=off -fno-math-errno -D_POSIX_C_SO
     -I$dir/include -Ilib -Ilib/kernels -Imodels -Idata -Itests"
 jobs="$dir/jobs"
 # one line a file: output, source, flags of its own
-for source in lib/*.c lib/optim/*.c lib/layers/*.c lib/kernels/dispatch.c models/*.c data/data.c data/batch.c \
+for source in lib/*.c lib/layers/*.c lib/kernels/dispatch.c models/*.c data/data.c data/batch.c \
     data/augment.c data/sha256.c tests/test_bits.c "$dir/cblas.c"; do
     if grep -Eq '^#include <(jansson|zlib)\.h>|^#include "safetensors\.h"' "$source"; then continue; fi
     echo "$dir/obj/$(echo "${source#"$dir/"}" | tr / _).o $source"
 done >"$jobs"
-for source in lib/kernels/*.c; do
+for source in lib/kernels/*.c lib/optim/*.c; do # once a level, as CMakeLists.txt does
     case $source in */dispatch.c) continue ;; esac
     for level in NEON PLAIN; do
-        echo "$dir/obj/${level}_$(basename "$source").o $source -DTN_LEVEL_$level"
+        echo "$dir/obj/${level}_$(echo "$source" | tr / _).o $source -DTN_LEVEL_$level"
     done
 done >>"$jobs"
 export CROSS flags
