@@ -3,7 +3,7 @@
 #include "recurrent.h"
 #include <string.h>
 
-enum { LINE = 16, PAGE = 512 }; /* reals: a cache line; half a page, whose multiples crowd into one set */
+enum { LINE = 16 }; /* reals of a cache line */
 
 int tn_recurrent_len(const tn_recurrent *r) {
     return ((r->last_only ? 0 : r->steps) + 1 + (r->cell == TN_LSTM)) * r->rows * r->hidden;
@@ -55,10 +55,11 @@ static void make_room(tn_recurrent *r, tn_tape *t, const tn_t *h0, const tn_t *c
     const tn_kernels_t *k = tn_kernels_get(NULL);
     size_t edges = (size_t)(r->steps + 1) * (size_t)r->rows, kept = (size_t)k->cell_kept[r->cell];
     int first = r->reverse ? r->steps : 0;
-    r->padded = (r->hidden + k->nr - 1) / k->nr * k->nr;
+    r->padded = (r->hidden + k->width - 1) / k->width * k->width;
     r->h_at = (r->in + 1 + LINE - 1) / LINE * LINE, r->x_at = r->h_at - r->in - 1;
     r->stride = (r->h_at + r->padded + 1 + LINE - 1) / LINE * LINE;
-    if (r->stride % PAGE == 0) r->stride += LINE;
+    if (r->stride / LINE % 2 == 0)
+        r->stride += LINE; /* an odd number of lines: all sets of the cache are used */
     r->edge = tn_scratch(t, edges * (size_t)r->stride * sizeof *r->edge);
     if (r->cell == TN_LSTM) r->c = tn_scratch(t, edges * (size_t)r->padded * sizeof *r->c);
     if (kept) r->kept = tn_scratch(t, (edges - (size_t)r->rows) * (size_t)r->padded * kept * sizeof *r->kept);

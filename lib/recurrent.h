@@ -22,7 +22,7 @@ typedef struct {
     int rows_first;         /* x is (rows, steps, in) */
     int last_only;          /* y is no part of the result */
     const int *length;      /* of each row's sequence, or NULL: all of them T */
-    int padded;             /* H filled up to whole panels: units beyond H are 0 */
+    int padded;             /* H filled up to whole vectors: units beyond H are 0 */
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
     tn_real *edge;          /* (T + 1, N, stride) */
     tn_real *c;             /* LSTM (T + 1, N, padded) */
@@ -48,6 +48,11 @@ static inline int tn_recurrent_active(const tn_recurrent *r, int row, int step) 
 }
 static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int row) {
     return r->edge + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->stride;
+}
+
+/* Units u... of a panel of units: how many. */
+static inline int tn_recurrent_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {
+    return r->padded - u < k->panel ? r->padded - u : k->panel;
 }
 
 enum { TN_ROWS_FIRST = 1, TN_LAST_ONLY = 2 }; /* x (rows, steps, in); the result has no y */

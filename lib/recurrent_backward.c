@@ -13,7 +13,8 @@ typedef struct {
     const tn_kernels_t *k;
     const tn_real *w_ih, *w_hh;
     const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
-    tn_real *packed_ih, *packed_hh;  /* own kernels: gate by gate, each packed as H rows */
+    tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
+    tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
     tn_real *dg;                     /* a row a row of the batch; OpenBLAS: of each step */
     tn_real *panels;                 /* own kernels: (blocks padded / nr) panels of T N rows */
     ptrdiff_t dg_row;
@@ -21,8 +22,8 @@ typedef struct {
     tn_real *dx;
     int dx_add, dh0; /* dh0: the initial state's gradient is wanted */
     /* gradients of the weights */
-    tn_real
-        *turned; /* (I + 1 + padded, gates padded): weights' gradients, transposed; then room for as much */
+    tn_real *turned;       /* (I + 1 + padded, blocks padded): transposed */
+    tn_real *turned_again; /* room to turn them back where they are added */
     tn_real *const *gx;
     unsigned need, add;
 } job;
@@ -38,69 +39,110 @@ static size_t all_rows(const tn_recurrent *r) {
 
 /* ---- steps ---- */
 
-static size_t packed_gate_len(const tn_recurrent *r, int n) {
-    return tn_gemm_packed_len(n, r->hidden);
+static size_t packed_gate_len(const tn_recurrent *r) {
+    return tn_gemm_packed_len(r->in, r->hidden);
 }
 
-static void pack_gate(void *arg, int chunk) {
+static void pack_gate(void *arg, int g) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
-    int g = chunk / 2, state = chunk % 2, n = state ? r->hidden : r->in;
-    tn_real *out = state ? j->packed_hh : j->packed_ih;
-    if (out)
-        j->k->pack_b(r->hidden, n, (state ? j->w_hh : j->w_ih) + (ptrdiff_t)g * r->hidden * n, n, 1,
-                     out + (size_t)g * packed_gate_len(r, n));
+    ptrdiff_t h = r->hidden;
+    if (j->dx)
+        j->k->pack_b(r->hidden, r->in, j->w_ih + g * h * r->in, r->in, 1,
+                     j->packed_ih + (size_t)g * packed_gate_len(r));
+    for (int u = 0, w; u < r->padded; u += w) {
+        w = tn_recurrent_units(r, j->k, u);
+        int cols = r->hidden - u < w ? r->hidden - u : w;
+        tn_real *out = j->packed_hh + (r->gates * u + g * w) * h;
+        if (cols < w) memset(out, 0, (size_t)(h * w) * sizeof *out);
+        for (ptrdiff_t p = 0; p < h; p++)
+            memcpy(out + p * w, j->w_hh + (g * h + p) * h + u, (size_t)cols * sizeof *out);
+    }
 }
 
-/* out (m, n) += dg's blocks by w_hh (state) or w_ih; with add 0 the first sets it. */
-static void product(const job *j, int state, int m, const tn_real *dg, tn_real *out, ptrdiff_t ldc, int add) {
+/* dh of rows r0... += dg by w_hh. */
+static void state_product(const job *j, int r0, int m, const tn_real *dg) {
     const tn_recurrent *r = j->r;
-    int n = state ? r->hidden : r->in;
-    const tn_real *w = state ? j->w_hh : j->w_ih, *packed = state ? j->packed_hh : j->packed_ih;
+    tn_real *dh = j->dh + (ptrdiff_t)r0 * r->padded;
+    ptrdiff_t h = r->hidden;
+    if (!j->panels) {
+        for (int g = 0; g < r->gates; g++)
+            tn_gemm_serial(&(tn_gemm_args){.m = m,
+                                           .n = r->hidden,
+                                           .k = r->hidden,
+                                           .a = dg + (ptrdiff_t)block_of(r, g, 1) * r->padded,
+                                           .ars = j->dg_row,
+                                           .acs = 1,
+                                           .b = j->w_hh + g * h * h,
+                                           .brs = h,
+                                           .bcs = 1,
+                                           .c = dh,
+                                           .ldc = r->padded,
+                                           .add = 1});
+        return;
+    }
+    const tn_real *b = j->packed_hh;
+    for (int u = 0, w; u < r->padded; u += w) {
+        w = tn_recurrent_units(r, j->k, u);
+        for (int g = 0; g < r->gates; g++, b += h * w)
+            j->k->panel_product(m, w, r->hidden, dg + (ptrdiff_t)block_of(r, g, 1) * r->padded, j->dg_row, 1,
+                                b, dh + u, r->padded, 1);
+    }
+}
+
+/* dx of a step and some rows, or += with add. */
+static void input_product(const job *j, int m, const tn_real *dg, tn_real *dx, ptrdiff_t ldc) {
+    const tn_recurrent *r = j->r;
     for (int g = 0; g < r->gates; g++)
-        tn_gemm_serial(&(tn_gemm_args){.m = m,
-                                       .n = n,
-                                       .k = r->hidden,
-                                       .a = dg + (ptrdiff_t)block_of(r, g, state) * r->padded,
-                                       .ars = j->dg_row,
-                                       .acs = 1,
-                                       .b = w + (ptrdiff_t)g * r->hidden * n,
-                                       .brs = n,
-                                       .bcs = 1,
-                                       .packed_b = packed ? packed + (size_t)g * packed_gate_len(r, n) : NULL,
-                                       .c = out,
-                                       .ldc = ldc,
-                                       .add = add || g});
+        tn_gemm_serial(
+            &(tn_gemm_args){.m = m,
+                            .n = r->in,
+                            .k = r->hidden,
+                            .a = dg + (ptrdiff_t)block_of(r, g, 0) * r->padded,
+                            .ars = j->dg_row,
+                            .acs = 1,
+                            .b = j->w_ih + (ptrdiff_t)g * r->hidden * r->in,
+                            .brs = r->in,
+                            .bcs = 1,
+                            .packed_b = j->panels ? j->packed_ih + (size_t)g * packed_gate_len(r) : NULL,
+                            .c = dx,
+                            .ldc = ldc,
+                            .add = j->dx_add || g});
 }
 
 static void cells(const job *j, int t, int r0, int r1) {
     const tn_recurrent *r = j->r;
-    size_t row = (size_t)t * (size_t)r->rows + (size_t)r0;
-    ptrdiff_t each = j->k->cell_kept[r->cell], nr = j->k->nr;
-    tn_cell_rows s = {.rows = r1 - r0, .units = r->padded, .h_row = r->stride, .c_row = r->padded};
-    s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at;
-    s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at;
-    s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded;
-    if (r->c) s.c0 = r->c + ((ptrdiff_t)(t + r->reverse) * r->rows + r0) * r->padded;
-    if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded;
-    if (r->kept) s.kept_row = each * r->padded, s.kept = r->kept + (ptrdiff_t)row * s.kept_row;
-    s.dg_row = j->dg_row, s.dg_block = r->padded;
-    s.dg = j->dg + (j->panels ? r0 : (ptrdiff_t)row) * s.dg_row;
-    if (j->panels) {
-        s.panel_step = (ptrdiff_t)all_rows(r) * nr, s.panel_block = s.panel_step * (r->padded / nr);
-        s.panel = j->panels + (ptrdiff_t)row * nr;
+    ptrdiff_t row = (ptrdiff_t)t * r->rows + r0, each = j->k->cell_kept[r->cell],
+              all = (ptrdiff_t)all_rows(r);
+    for (int u = 0, w; u < r->padded; u += w) {
+        w = tn_recurrent_units(r, j->k, u);
+        tn_cell_rows s = {.rows = r1 - r0, .units = w, .h_row = r->stride, .c_row = r->padded};
+        s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + u;
+        s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + u;
+        s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded + u;
+        if (r->c) s.c0 = r->c + ((ptrdiff_t)(t + r->reverse) * r->rows + r0) * r->padded + u;
+        if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded + u;
+        if (r->kept) s.kept_row = each * r->padded, s.kept = r->kept + row * s.kept_row + u * each;
+        s.dg_row = j->dg_row, s.dg_block = r->padded;
+        s.dg = j->dg + (j->panels ? r0 : row) * s.dg_row + u;
+        if (j->panels) {
+            s.panel_row = w, s.panel_block = all * r->padded;
+            s.panel = j->panels + all * u + row * w;
+        }
+        j->k->cell_back[r->cell](&s);
     }
-    j->k->cell_back[r->cell](&s);
 }
 
 /* Beyond its length a row has no gradient of a product, and the state's waits. */
 static void no_cells(const job *j, int t, int i) {
     const tn_recurrent *r = j->r;
-    size_t row = (size_t)t * (size_t)r->rows + (size_t)i, nr = (size_t)j->k->nr;
-    memset(j->dg + (j->panels ? (size_t)i : row) * (size_t)j->dg_row, 0,
-           (size_t)(r->blocks * r->padded) * sizeof *j->dg);
-    for (size_t p = 0; j->panels && p < (size_t)(r->blocks * r->padded) / nr; p++)
-        memset(j->panels + (p * all_rows(r) + row) * nr, 0, nr * sizeof *j->panels);
+    ptrdiff_t row = (ptrdiff_t)t * r->rows + i, all = (ptrdiff_t)all_rows(r);
+    memset(j->dg + (j->panels ? i : row) * j->dg_row, 0, (size_t)(r->blocks * r->padded) * sizeof *j->dg);
+    for (int b = 0; j->panels && b < r->blocks; b++)
+        for (int u = 0, w; u < r->padded; u += w) {
+            w = tn_recurrent_units(r, j->k, u);
+            memset(j->panels + all * (b * r->padded + u) + row * w, 0, (size_t)w * sizeof *j->panels);
+        }
 }
 
 static void back_step(const job *j, int t, int r0, int r1, int first) {
@@ -119,11 +161,11 @@ static void back_step(const job *j, int t, int r0, int r1, int first) {
     }
     size_t row = (size_t)t * (size_t)r->rows + (size_t)r0;
     const tn_real *dg = j->dg + (j->panels ? r0 : (ptrdiff_t)row) * j->dg_row;
-    if (!first || j->dh0) product(j, 1, r1 - r0, dg, j->dh + (ptrdiff_t)r0 * r->padded, r->padded, 1);
+    if (!first || j->dh0) state_product(j, r0, r1 - r0, dg);
     if (!j->dx) return;
     ptrdiff_t x_step = r->rows_first ? r->in : (ptrdiff_t)r->rows * r->in,
               x_row = r->rows_first ? (ptrdiff_t)r->steps * r->in : r->in;
-    product(j, 0, r1 - r0, dg, j->dx + t * x_step + r0 * x_row, x_row, j->dx_add);
+    input_product(j, r1 - r0, dg, j->dx + t * x_step + r0 * x_row, x_row);
 }
 
 static void put_rows(const tn_recurrent *r, const tn_real *from, int r0, int r1, tn_real *to) {
@@ -154,58 +196,89 @@ static void put(const job *j, size_t n, const tn_real *from, unsigned add, tn_re
         memcpy(to, from, n * sizeof *to);
 }
 
-enum { TURNED_ROWS = 40 }; /* of a chunk of the weights' gradients: whole tiles at every level but avx2 */
+/*
+ * Chunks of the weights' gradients: a block of dg by some rows of the transposed gradient, which are columns of edge. A
+ * piece of dg's panel stays in L1 while the rows go by, and edge's columns are read as they lie.
+ */
+enum { STEP_K = 128, CHUNKS = 4 }; /* CHUNKS: at least so many */
 
-/* Rows a..b-1 of the transposed gradient of w_ih and its bias (state 0) or of w_hh. */
-static void turned_rows(const job *j, int state, int a, int b) {
+static int row_chunks(const tn_recurrent *r) {
+    return r->blocks >= CHUNKS ? 2 : CHUNKS / r->blocks;
+}
+
+/* Rows a..b-1 of [x, 1, state] by block g of dg, to `turned`. */
+static void turned_block(const job *j, int a, int b, int g) {
     const tn_recurrent *r = j->r;
-    int n = r->gates * r->padded, skip = state && r->cell == TN_GRU ? r->padded : 0, all = (int)all_rows(r);
-    int to = state ? a + r->in + 1 : a, end = (state ? r->hidden : r->in) - a,
-        dim = state ? r->hidden : r->in;
-    const tn_real *left = tn_recurrent_edge(r, r->reverse, 0) + (state ? r->h_at : r->x_at);
-    tn_real *c = j->turned + (size_t)to * (size_t)n, *turn = j->turned;
-    int src = state ? TN_SRC_WHH : TN_SRC_WIH;
-    unsigned add = j->add >> src & 1;
-    j->k->gemm(b - a, n, all, left + a, 1, r->stride, j->panels + (size_t)skip * (size_t)all, c, n, 0, NULL,
-               0);
-    if (!(j->need >> src & 1)) return;
-    if (end > b - a) end = b - a;
-    turn += (size_t)(r->in + 1 + r->padded) * (size_t)n + (size_t)to * (size_t)n;
-    for (int g = 0; g < r->gates; g++) {
-        const tn_real *from = c + (ptrdiff_t)block_of(r, g, state) * r->padded - skip;
-        tn_real *w = j->gx[src] + (ptrdiff_t)g * r->hidden * dim + a;
-        if (end > 0) j->k->transpose(end, r->hidden, from, n, add ? turn : w, add ? end : dim);
-        for (int u = 0; add && u < r->hidden; u++)
-            j->k->accumulate((size_t)(end > 0 ? end : 0), turn + (ptrdiff_t)u * end, w + (ptrdiff_t)u * dim);
+    ptrdiff_t all = (ptrdiff_t)all_rows(r), row = (ptrdiff_t)r->blocks * r->padded;
+    const tn_real *left = tn_recurrent_edge(r, r->reverse, 0) + r->x_at + a,
+                  *right = j->panels + all * g * r->padded;
+    tn_real *out = j->turned + a * row + (ptrdiff_t)g * r->padded;
+    for (ptrdiff_t p = 0; p < all; p += STEP_K) {
+        int k = all - p < STEP_K ? (int)(all - p) : STEP_K;
+        for (int u = 0, w; u < r->padded; u += w) {
+            w = tn_recurrent_units(r, j->k, u);
+            j->k->panel_product(b - a, w, k, left + p * r->stride, 1, r->stride, right + all * u + p * w,
+                                out + u, row, p > 0);
+        }
     }
+}
+
+/* Turns rows a..b-1 of the transposed gradient of w_hh or w_ih (state: 1 or 0), block to gate g, into the gradient. */
+static void turn_back(const job *j, int state, int g, int a, int b) {
+    const tn_recurrent *r = j->r;
+    int src = state ? TN_SRC_WHH : TN_SRC_WIH, dim = state ? r->hidden : r->in;
+    if (b > dim) b = dim;
+    if (!(j->need >> src & 1) || a >= b) return;
+    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, at = a + (state ? r->in + 1 : 0), n = b - a;
+    const tn_real *from = j->turned + at * row + (ptrdiff_t)block_of(r, g, state) * r->padded;
+    tn_real *to = j->gx[src] + (ptrdiff_t)g * r->hidden * dim + a;
+    if (!(j->add >> src & 1)) {
+        j->k->transpose((int)n, r->hidden, from, row, to, dim);
+        return;
+    }
+    tn_real *again =
+        j->turned_again + (at + (ptrdiff_t)block_of(r, g, state) * (r->in + 1 + r->padded)) * r->hidden;
+    j->k->transpose((int)n, r->hidden, from, row, again, n);
+    for (int u = 0; u < r->hidden; u++) j->k->accumulate((size_t)n, again + u * n, to + (ptrdiff_t)u * dim);
 }
 
 static void weights_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
-    int a = chunk * TURNED_ROWS, b = a + TURNED_ROWS, x = r->in + 1, all = x + r->padded;
-    if (b > all) b = all;
-    if (a < x) turned_rows(j, 0, a, b < x ? b : x);
-    if (b > x && j->need >> TN_SRC_WHH & 1) turned_rows(j, 1, a > x ? a - x : 0, b - x);
+    int pieces = row_chunks(r), block = chunk / pieces, x = r->in + 1, gru = r->cell == TN_GRU;
+    int lo = gru && block == 3 ? x : 0,
+        hi = gru && block == 0 ? x : x + r->padded; /* what this block meets */
+    int tiles = (hi - lo + TN_MR_MAX - 1) / TN_MR_MAX, i = chunk % pieces;
+    int a = lo + tiles * i / pieces * TN_MR_MAX, b = lo + tiles * (i + 1) / pieces * TN_MR_MAX;
+    if (b > hi) b = hi;
+    if (a >= b) return;
+    turned_block(j, a, b, block);
+    for (int g = 0; g < r->gates; g++) {
+        if (a < x && block_of(r, g, 0) == block) turn_back(j, 0, g, a, b < x ? b : x);
+        if (b > x && block_of(r, g, 1) == block) turn_back(j, 1, g, a > x ? a - x : 0, b - x);
+    }
 }
 
 static void own_weights(job *j, tn_tape *t) {
     const tn_recurrent *r = j->r;
-    int rows = r->in + 1 + r->padded, n = r->gates * r->padded, h = r->hidden;
-    j->turned = tn_scratch(t, 2 * (size_t)rows * (size_t)n * sizeof *j->turned);
-    tn_parallel((rows + TURNED_ROWS - 1) / TURNED_ROWS, weights_chunk, j);
-    const tn_real *sums = j->turned + (size_t)r->in * (size_t)n;
+    int h = r->hidden;
+    size_t rows = (size_t)(r->in + 1 + r->padded), n = (size_t)(r->blocks * r->padded), all = all_rows(r);
+    j->turned = tn_scratch(t, rows * n * sizeof *j->turned);
+    if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, rows * n * sizeof *j->turned);
+    tn_parallel(r->blocks * row_chunks(r), weights_chunk, j);
+    const tn_real *sums = j->turned + (size_t)r->in * n;
     for (int src = TN_SRC_BIH; src <= TN_SRC_BHH; src++)
         for (int g = 0; g < r->gates && j->need >> src & 1; g++) {
             tn_real *to = j->gx[src] + (ptrdiff_t)g * h;
-            int b = block_of(r, g, src == TN_SRC_BHH), nr = j->k->nr;
-            const tn_real *panel = j->panels + (size_t)b * (size_t)r->padded * all_rows(r);
-            if (b * r->padded < n)
-                put(j, (size_t)h, sums + (ptrdiff_t)b * r->padded, j->add >> src & 1, to);
-            else /* of the state's part of n, which the input's rows do not see */
-                for (int u = 0; u < h; u += nr, panel += all_rows(r) * (size_t)nr)
-                    j->k->col_sum((int)all_rows(r), h - u < nr ? h - u : nr, panel, nr, j->add >> src & 1,
-                                  to + u);
+            int b = block_of(r, g, src == TN_SRC_BHH), add = j->add >> src & 1;
+            if (r->cell != TN_GRU || b < 3)
+                put(j, (size_t)h, sums + (ptrdiff_t)b * r->padded, (unsigned)add, to);
+            else /* the state's part of n, which [x, 1] does not meet */
+                for (int u = 0, w; u < h; u += w) {
+                    w = tn_recurrent_units(r, j->k, u);
+                    j->k->col_sum((int)all, h - u < w ? h - u : w,
+                                  j->panels + all * (size_t)(b * r->padded + u), w, add, to + u);
+                }
         }
 }
 
@@ -269,9 +342,9 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
         size_t gates = (size_t)r->gates * sizeof(tn_real);
         j.dg = tn_scratch(t, (size_t)r->rows * (size_t)j.dg_row * sizeof *j.dg);
         j.panels = tn_scratch(t, all_rows(r) * row * sizeof *j.panels);
-        j.packed_hh = tn_scratch(t, packed_gate_len(r, r->hidden) * gates);
-        if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r, r->in) * gates);
-        tn_parallel(2 * r->gates, pack_gate, &j);
+        j.packed_hh = tn_scratch(t, (size_t)r->hidden * (size_t)r->padded * gates);
+        if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r) * gates);
+        tn_parallel(r->gates, pack_gate, &j);
     } else {
         j.dg = tn_scratch(t, all_rows(r) * (size_t)j.dg_row * sizeof *j.dg);
     }

@@ -11,7 +11,7 @@ typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
     const tn_real *x, *w_ih, *w_hh, *b_ih, *b_hh;
-    tn_real *packed; /* own kernels: for each block of nr units, the panels of its gates */
+    tn_real *packed; /* own kernels: for each panel of units, its gates */
     tn_real *z;      /* OpenBLAS: (N, blocks, padded) */
     tn_real *y, *last_h, *last_c;
 } job;
@@ -26,30 +26,31 @@ static int h_rows(const tn_recurrent *r) {
 
 /* ---- packing ---- */
 
-/* A panel of nr columns from units u0... of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
-static tn_real *pack_panel(const job *j, int g, int u0, const tn_real *w, int depth, int rows,
+/* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
+static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
                            const tn_real *bias, tn_real *out) {
-    int nr = j->k->nr, h = j->r->hidden, cols = h - u0 < nr ? h - u0 : nr;
+    int h = j->r->hidden, cols = h - u0 < w ? h - u0 : w;
     ptrdiff_t first = (ptrdiff_t)g * h + u0;
-    j->k->pack_b(depth, cols, w + first * depth, 1, depth, out);
-    out += (ptrdiff_t)depth * nr;
-    memset(out, 0, (size_t)(rows - depth) * (size_t)nr * sizeof *out);
-    out += (ptrdiff_t)(rows - depth - 1) * nr;
-    if (bias) memcpy(out, bias + first, (size_t)cols * sizeof *out);
-    return out + nr;
+    size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
+    memset(out + done, 0, (len - done) * sizeof *out);
+    j->k->transpose(cols, depth, from + first * depth, depth, out, w);
+    if (bias) memcpy(out + len - (size_t)w, bias + first, (size_t)cols * sizeof *out);
+    return out + len;
 }
 
-static size_t unit_block_len(const job *j) {
-    return (size_t)(j->r->gates * (x_rows(j->r) + h_rows(j->r)) * j->k->nr);
+/* Reals for each unit. */
+static size_t packed_unit_len(const tn_recurrent *r) {
+    return (size_t)(r->gates * (x_rows(r) + h_rows(r)));
 }
 
 static void pack_units(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
-    tn_real *out = j->packed + (size_t)chunk * unit_block_len(j);
+    int u = chunk * j->k->panel, w = tn_recurrent_units(r, j->k, u);
+    tn_real *out = j->packed + (size_t)u * packed_unit_len(r);
     for (int g = 0; g < r->gates; g++) {
-        out = pack_panel(j, g, chunk * j->k->nr, j->w_ih, r->in, x_rows(r), j->b_ih, out);
-        out = pack_panel(j, g, chunk * j->k->nr, j->w_hh, r->hidden, h_rows(r), j->b_hh, out);
+        out = pack_panel(j, g, u, w, j->w_ih, r->in, x_rows(r), j->b_ih, out);
+        out = pack_panel(j, g, u, w, j->w_hh, r->hidden, h_rows(r), j->b_hh, out);
     }
 }
 
@@ -86,23 +87,25 @@ static tn_cell_rows cell_rows(const job *j, int t, int r0, int r1, int unit) {
     return s;
 }
 
-/* Products and cells, a block of units after another. */
+/* Products and cells, a panel of units after another. */
 static void own_step(const job *j, int t, int r0, int r1) {
-    _Alignas(64) tn_real z[TN_RECURRENT_ROWS * 4 * TN_NR_MAX];
+    _Alignas(64) tn_real z[TN_RECURRENT_ROWS * 4 * TN_PANEL_MAX];
     const tn_recurrent *r = j->r;
-    int m = r1 - r0, nr = j->k->nr, kx = x_rows(r), kh = h_rows(r), gru = r->cell == TN_GRU;
-    int wide = r->blocks * nr,
-        whole = (gru ? 2 : r->gates) * nr; /* columns that take x and the state in one chain */
+    int m = r1 - r0, kx = x_rows(r), kh = h_rows(r), gru = r->cell == TN_GRU;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
-    for (int u = 0; u < r->padded; u += nr, b += unit_block_len(j)) {
-        j->k->gemm(m, whole, kx + kh, a, r->stride, 1, b, z, wide, 0, NULL, 0);
-        if (gru) {
-            const tn_real *n = b + (ptrdiff_t)whole * (kx + kh);
-            j->k->gemm(m, nr, kx, a, r->stride, 1, n, z + 2 * nr, wide, 0, NULL, 0);
-            j->k->gemm(m, nr, kh, a + kx, r->stride, 1, n + (ptrdiff_t)nr * kx, z + 3 * nr, wide, 0, NULL, 0);
+    for (int u = 0, w; u < r->padded; u += w) {
+        w = tn_recurrent_units(r, j->k, u);
+        int row = r->blocks * w,
+            whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
+        for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
+            int all = g < whole ? kx + kh : kx;
+            j->k->panel_product(m, w, all, a, r->stride, 1, b, z + g * w, row, 0);
+            if (g >= whole)
+                j->k->panel_product(m, w, kh, a + kx, r->stride, 1, b + (ptrdiff_t)w * kx, z + (g + 1) * w,
+                                    row, 0);
         }
         tn_cell_rows s = cell_rows(j, t, r0, r1, u);
-        s.units = nr, s.z = z, s.z_row = wide, s.z_block = nr;
+        s.units = w, s.z = z, s.z_row = row, s.z_block = w;
         j->k->cell[r->cell](&s);
     }
 }
@@ -190,10 +193,9 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
              .last_h = last,
              .last_c = last + tn_recurrent_state(r)};
     tn_place place = tn_mark(y->tape);
-    int units = r->padded / j.k->nr;
     if (tn_gemm_own()) {
-        j.packed = tn_scratch(y->tape, (size_t)units * unit_block_len(&j) * sizeof *j.packed);
-        tn_parallel(units, pack_units, &j);
+        j.packed = tn_scratch(y->tape, (size_t)r->padded * packed_unit_len(r) * sizeof *j.packed);
+        tn_parallel((r->padded + j.k->panel - 1) / j.k->panel, pack_units, &j);
     } else {
         size_t bytes = (size_t)r->rows * (size_t)(r->blocks * r->padded) * sizeof *j.z;
         j.z = memset(tn_scratch(y->tape, bytes), 0, bytes);

@@ -25,8 +25,8 @@ typedef struct {
     ptrdiff_t d_row;
     tn_real *dg; /* backward's result */
     ptrdiff_t dg_row, dg_block;
-    tn_real *panel;                    /* dg once more, in panels of nr units, rows without gaps; or NULL */
-    ptrdiff_t panel_step, panel_block; /* from panel to panel of a block, from block to block */
+    tn_real *panel; /* dg once more, block by block, a row of these units after the other; or NULL */
+    ptrdiff_t panel_row, panel_block;
 } tn_cell_rows;
 
 typedef void tn_cell_fn(const tn_cell_rows *);

@@ -26,7 +26,7 @@
 enum { TN_LANES = 16 };
 
 /* Largest register tile of any level; callers size their scratch with it. */
-enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
+enum { TN_MR_MAX = 8, TN_NR_MAX = 32, TN_PANEL_MAX = 48 };
 
 enum { TN_WINOGRAD_TILES = 6 };
 
@@ -185,6 +185,13 @@ typedef struct tn_kernels {
     void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                  const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                  ptrdiff_t pitch);
+    /*
+     * Recurrent layers: C (m x w) = A (m x k, element (i, p) at a[i * rs + p * cs]) by one panel, k rows of w columns; w is
+     * one vector or more, panel at most. Chains as gemm's.
+     */
+    int panel;
+    void (*panel_product)(int m, int w, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *panel,
+                          tn_real *c, ptrdiff_t ldc, int add);
     /* One time step of a recurrent cell, see cells.h, by tn_cell: forward, backward, and reals kept a unit. */
     tn_cell_fn *cell[TN_LSTM + 1], *cell_back[TN_LSTM + 1];
     int cell_kept[TN_LSTM + 1];
