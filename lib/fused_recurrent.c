@@ -53,7 +53,7 @@ static void check(tn_t *const src[], int gates, const int *length, int rows_firs
 /* Room for what forward keeps; in the first edge the initial state. */
 static void make_room(tn_recurrent *r, tn_tape *t, const tn_t *h0, const tn_t *c0) {
     const tn_kernels_t *k = tn_kernels_get(NULL);
-    size_t edges = (size_t)(r->steps + 1) * (size_t)r->rows, kept = (size_t)k->cell_kept[r->cell];
+    size_t edges = (size_t)(r->steps + 1) * (size_t)r->rows;
     int first = r->reverse ? r->steps : 0;
     r->padded = (r->hidden + k->width - 1) / k->width * k->width;
     r->h_at = (r->in + 1 + LINE - 1) / LINE * LINE, r->x_at = r->h_at - r->in - 1;
@@ -62,11 +62,14 @@ static void make_room(tn_recurrent *r, tn_tape *t, const tn_t *h0, const tn_t *c
         r->stride += LINE; /* an odd number of lines: all sets of the cache are used */
     r->edge = tn_scratch(t, edges * (size_t)r->stride * sizeof *r->edge);
     if (r->cell == TN_LSTM) r->c = tn_scratch(t, edges * (size_t)r->padded * sizeof *r->c);
-    if (kept) r->kept = tn_scratch(t, (edges - (size_t)r->rows) * (size_t)r->padded * kept * sizeof *r->kept);
+    r->kept_len = k->cell_kept[r->cell];
+    if (r->kept_len)
+        r->kept =
+            tn_scratch(t, (edges - (size_t)r->rows) * (size_t)(r->padded * r->kept_len) * sizeof *r->kept);
     for (int i = 0; i < r->rows; i++) {
         size_t bytes = (size_t)r->hidden * sizeof(tn_real), at = (size_t)i * (size_t)r->hidden;
         tn_real *h = tn_recurrent_edge(r, first, i) + r->h_at;
-        tn_real *c = r->c ? r->c + ((ptrdiff_t)first * r->rows + i) * r->padded : NULL;
+        tn_real *c = r->c ? tn_recurrent_c(r, first, i) : NULL;
         memset(h, 0, (size_t)r->padded * sizeof *h);
         if (h0) memcpy(h, h0->x + at, bytes);
         if (c) memset(c, 0, (size_t)r->padded * sizeof *c);

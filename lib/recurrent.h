@@ -26,7 +26,8 @@ typedef struct {
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
     tn_real *edge;          /* (T + 1, N, stride) */
     tn_real *c;             /* LSTM (T + 1, N, padded) */
-    tn_real *kept;          /* (T, N, padded kernel's cell_kept) */
+    int kept_len;           /* reals a unit that the cell keeps */
+    tn_real *kept;          /* (T, N, padded, kept_len) */
 } tn_recurrent;
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
@@ -50,6 +51,17 @@ static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int ro
     return r->edge + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->stride;
 }
 
+static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) {
+    return r->c + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->padded;
+}
+static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
+    return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
+}
+/* Part i of n of some memory. */
+static inline void tn_share(const void *from, size_t bytes, int i, int n, const void **at, size_t *len) {
+    size_t lo = bytes * (size_t)i / (size_t)n, hi = bytes * (size_t)(i + 1) / (size_t)n;
+    *at = (const char *)from + lo, *len = hi - lo;
+}
 /* Units u... of a panel of units: how many. */
 static inline int tn_recurrent_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {
     return r->padded - u < k->panel ? r->padded - u : k->panel;

@@ -39,6 +39,12 @@ static size_t all_rows(const tn_recurrent *r) {
 
 /* ---- steps ---- */
 
+/* Where rows from r0 on of a step stand in the panel of units u...u+w-1 of a block of dg. */
+static tn_real *panel_rows(const job *j, int block, int u, int w, int t, int r0) {
+    size_t all = all_rows(j->r), row = (size_t)t * (size_t)j->r->rows + (size_t)r0;
+    return j->panels + all * (size_t)(block * j->r->padded + u) + row * (size_t)w;
+}
+
 static size_t packed_gate_len(const tn_recurrent *r) {
     return tn_gemm_packed_len(r->in, r->hidden);
 }
@@ -60,8 +66,33 @@ static void pack_gate(void *arg, int g) {
     }
 }
 
+/* What the next step backward reads and writes is fetched during this one's product of gate g and units u... */
+static void fetch_next(const job *j, int t, int r0, int m, int g, int u, int w, tn_panel_product *p) {
+    const tn_recurrent *r = j->r;
+    int next = r->reverse ? t + 1 : t - 1, panels = (r->padded + j->k->panel - 1) / j->k->panel;
+    int i = u / j->k->panel, lstm = r->cell == TN_LSTM, gru = r->cell == TN_GRU;
+    size_t rows = (size_t)m * sizeof(tn_real), wide = (size_t)r->padded;
+    p->soon[0] = p->soon[1] = NULL;
+    if (next < 0 || next >= r->steps) return;
+    p->soon[0] = panel_rows(j, block_of(r, g, 1), u, w, next, r0), p->soon_len[0] = (size_t)w * rows;
+    if (lstm && g == 3)
+        tn_share(tn_recurrent_c(r, next + r->reverse, r0), rows * wide, i, panels, &p->soon[1],
+                 &p->soon_len[1]);
+    else if (lstm)
+        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, 3 * i + g, 3 * panels,
+                 &p->soon[1], &p->soon_len[1]);
+    else if (gru && g == 0)
+        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, i, panels, &p->soon[1],
+                 &p->soon_len[1]);
+    else if (gru && g == 2)
+        p->soon[1] = panel_rows(j, 0, u, w, next, r0), p->soon_len[1] = (size_t)w * rows;
+    else
+        tn_share(tn_recurrent_edge(r, next + (gru ? r->reverse : !r->reverse), r0), rows * (size_t)r->stride,
+                 i, panels, &p->soon[1], &p->soon_len[1]);
+}
+
 /* dh of rows r0... += dg by w_hh. */
-static void state_product(const job *j, int r0, int m, const tn_real *dg) {
+static void state_product(const job *j, int t, int r0, int m, const tn_real *dg) {
     const tn_recurrent *r = j->r;
     tn_real *dh = j->dh + (ptrdiff_t)r0 * r->padded;
     ptrdiff_t h = r->hidden;
@@ -84,9 +115,13 @@ static void state_product(const job *j, int r0, int m, const tn_real *dg) {
     const tn_real *b = j->packed_hh;
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
-        for (int g = 0; g < r->gates; g++, b += h * w)
-            j->k->panel_product(m, w, r->hidden, dg + (ptrdiff_t)block_of(r, g, 1) * r->padded, j->dg_row, 1,
-                                b, dh + u, r->padded, 1);
+        tn_panel_product p = {
+            .m = m, .w = w, .k = r->hidden, .stride = j->dg_row, .c = dh + u, .ldc = r->padded, .add = 1};
+        for (int g = 0; g < r->gates; g++, b += h * w) {
+            p.a = dg + (ptrdiff_t)block_of(r, g, 1) * r->padded, p.panel = b;
+            fetch_next(j, t, r0, m, g, u, w, &p);
+            j->k->panel_product(&p);
+        }
     }
 }
 
@@ -120,14 +155,14 @@ static void cells(const job *j, int t, int r0, int r1) {
         s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + u;
         s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + u;
         s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded + u;
-        if (r->c) s.c0 = r->c + ((ptrdiff_t)(t + r->reverse) * r->rows + r0) * r->padded + u;
+        if (r->c) s.c0 = tn_recurrent_c(r, t + r->reverse, r0) + u;
         if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded + u;
-        if (r->kept) s.kept_row = each * r->padded, s.kept = r->kept + row * s.kept_row + u * each;
+        if (r->kept) s.kept_row = each * r->padded, s.kept = tn_recurrent_kept(r, t, r0) + u * each;
         s.dg_row = j->dg_row, s.dg_block = r->padded;
         s.dg = j->dg + (j->panels ? r0 : row) * s.dg_row + u;
         if (j->panels) {
             s.panel_row = w, s.panel_block = all * r->padded;
-            s.panel = j->panels + all * u + row * w;
+            s.panel = panel_rows(j, 0, u, w, t, r0);
         }
         j->k->cell_back[r->cell](&s);
     }
@@ -161,7 +196,7 @@ static void back_step(const job *j, int t, int r0, int r1, int first) {
     }
     size_t row = (size_t)t * (size_t)r->rows + (size_t)r0;
     const tn_real *dg = j->dg + (j->panels ? r0 : (ptrdiff_t)row) * j->dg_row;
-    if (!first || j->dh0) state_product(j, r0, r1 - r0, dg);
+    if (!first || j->dh0) state_product(j, t, r0, r1 - r0, dg);
     if (!j->dx) return;
     ptrdiff_t x_step = r->rows_first ? r->in : (ptrdiff_t)r->rows * r->in,
               x_row = r->rows_first ? (ptrdiff_t)r->steps * r->in : r->in;
@@ -206,6 +241,17 @@ static int row_chunks(const tn_recurrent *r) {
     return r->blocks >= CHUNKS ? 2 : CHUNKS / r->blocks;
 }
 
+/* The panel after the one of units u... and rows from p on, for the next product. */
+static void fetch_panel(const job *j, const tn_real *block, ptrdiff_t p, int u, tn_panel_product *s) {
+    const tn_recurrent *r = j->r;
+    ptrdiff_t all = (ptrdiff_t)all_rows(r);
+    u += s->w;
+    if (u >= r->padded) u = 0, p += STEP_K;
+    if (p >= all) return;
+    ptrdiff_t k = all - p < STEP_K ? all - p : STEP_K, w = tn_recurrent_units(r, j->k, u);
+    s->soon[0] = block + all * u + p * w, s->soon_len[0] = (size_t)(k * w) * sizeof(tn_real);
+}
+
 /* Rows a..b-1 of [x, 1, state] by block g of dg, to `turned`. */
 static void turned_block(const job *j, int a, int b, int g) {
     const tn_recurrent *r = j->r;
@@ -217,8 +263,11 @@ static void turned_block(const job *j, int a, int b, int g) {
         int k = all - p < STEP_K ? (int)(all - p) : STEP_K;
         for (int u = 0, w; u < r->padded; u += w) {
             w = tn_recurrent_units(r, j->k, u);
-            j->k->panel_product(b - a, w, k, left + p * r->stride, 1, r->stride, right + all * u + p * w,
-                                out + u, row, p > 0);
+            tn_panel_product s = {.m = b - a, .w = w, .k = k, .columns = 1, .stride = r->stride, .ldc = row};
+            s.a = left + p * r->stride, s.panel = right + all * u + p * w, s.c = out + u;
+            s.add = p > 0;
+            fetch_panel(j, right, p, u, &s);
+            j->k->panel_product(&s);
         }
     }
 }

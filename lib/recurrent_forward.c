@@ -77,14 +77,28 @@ static tn_cell_rows cell_rows(const job *j, int t, int r0, int r1, int unit) {
     s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + unit;
     s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + unit;
     if (r->c) {
-        s.c0 = r->c + ((ptrdiff_t)(t + r->reverse) * r->rows + r0) * r->padded + unit;
-        s.c1 = r->c + ((ptrdiff_t)(t + !r->reverse) * r->rows + r0) * r->padded + unit;
+        s.c0 = tn_recurrent_c(r, t + r->reverse, r0) + unit;
+        s.c1 = tn_recurrent_c(r, t + !r->reverse, r0) + unit;
     }
-    if (r->kept) {
-        s.kept = r->kept + ((ptrdiff_t)t * r->rows + r0) * kept_row + unit * each;
-        s.kept_row = kept_row;
-    }
+    if (r->kept) s.kept = tn_recurrent_kept(r, t, r0) + unit * each, s.kept_row = kept_row;
     return s;
+}
+
+/* What the next step writes is fetched during this one's products, of which this is number i of n. */
+static void fetch_next(const job *j, int t, int r0, int r1, int i, int n, tn_panel_product *p) {
+    const tn_recurrent *r = j->r;
+    int next = r->reverse ? t - 1 : t + 1, edge = next + !r->reverse;
+    size_t rows = (size_t)(r1 - r0) * sizeof(tn_real), wide = (size_t)r->padded;
+    p->soon[0] = p->soon[1] = NULL;
+    if (next < 0 || next >= r->steps) return;
+    if (r->kept)
+        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)j->k->cell_kept[r->cell] * wide, i, n,
+                 &p->soon[0], &p->soon_len[0]);
+    if (r->c && i % 2)
+        tn_share(tn_recurrent_c(r, edge, r0), rows * wide, i / 2, n / 2, &p->soon[1], &p->soon_len[1]);
+    else
+        tn_share(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n,
+                 &p->soon[1], &p->soon_len[1]);
 }
 
 /* Products and cells, a panel of units after another. */
@@ -93,16 +107,20 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_recurrent *r = j->r;
     int m = r1 - r0, kx = x_rows(r), kh = h_rows(r), gru = r->cell == TN_GRU;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
+    int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         int row = r->blocks * w,
             whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
+        tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
         for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
-            int all = g < whole ? kx + kh : kx;
-            j->k->panel_product(m, w, all, a, r->stride, 1, b, z + g * w, row, 0);
-            if (g >= whole)
-                j->k->panel_product(m, w, kh, a + kx, r->stride, 1, b + (ptrdiff_t)w * kx, z + (g + 1) * w,
-                                    row, 0);
+            p.k = g < whole ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
+            fetch_next(j, t, r0, r1, i++, products, &p);
+            j->k->panel_product(&p);
+            if (g < whole) continue;
+            p.k = kh, p.a = a + kx, p.panel = b + (ptrdiff_t)w * kx, p.c = z + (g + 1) * w,
+            p.soon[0] = p.soon[1] = NULL;
+            j->k->panel_product(&p);
         }
         tn_cell_rows s = cell_rows(j, t, r0, r1, u);
         s.units = w, s.z = z, s.z_row = row, s.z_block = w;
@@ -175,7 +193,7 @@ static void forward_chunk(void *arg, int chunk) {
     for (int i = r0; i < r1; i++) {
         size_t at = (size_t)i * (size_t)r->hidden, bytes = (size_t)r->hidden * sizeof(tn_real);
         memcpy(j->last_h + at, tn_recurrent_edge(r, end, i) + r->h_at, bytes);
-        if (r->c) memcpy(j->last_c + at, r->c + ((ptrdiff_t)end * r->rows + i) * r->padded, bytes);
+        if (r->c) memcpy(j->last_c + at, tn_recurrent_c(r, end, i), bytes);
     }
 }
 

@@ -30,4 +30,20 @@ typedef struct {
 } tn_cell_rows;
 
 typedef void tn_cell_fn(const tn_cell_rows *);
+
+/*
+ * C (m x w, row stride ldc) = A by one panel, k rows of w columns, or += with add; chains as gemm's. Element (i, p) of A
+ * is at a[i * stride + p], or with columns at a[i + p * stride].
+ */
+typedef struct {
+    int m, w, k, columns;
+    const tn_real *a;
+    ptrdiff_t stride;
+    const tn_real *panel;
+    tn_real *c;
+    ptrdiff_t ldc;
+    int add;
+    const void *soon[2]; /* memory that will be used soon, to be fetched meanwhile; or NULL */
+    size_t soon_len[2];  /* bytes */
+} tn_panel_product;
 #endif

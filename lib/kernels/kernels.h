@@ -186,12 +186,10 @@ typedef struct tn_kernels {
                                  const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                  ptrdiff_t pitch);
     /*
-     * Recurrent layers: C (m x w) = A (m x k, element (i, p) at a[i * rs + p * cs]) by one panel, k rows of w columns; w is
-     * one vector or more, panel at most. Chains as gemm's.
+     * A product of a recurrent layer, see cells.h; a panel has whole vectors of columns, this many at most.
      */
     int panel;
-    void (*panel_product)(int m, int w, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *panel,
-                          tn_real *c, ptrdiff_t ldc, int add);
+    void (*panel_product)(const tn_panel_product *);
     /* One time step of a recurrent cell, see cells.h, by tn_cell: forward, backward, and reals kept a unit. */
     tn_cell_fn *cell[TN_LSTM + 1], *cell_back[TN_LSTM + 1];
     int cell_kept[TN_LSTM + 1];

@@ -120,8 +120,7 @@ void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, pt
 void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                ptrdiff_t pitch);
-void tn_k_panel_product(int m, int w, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs,
-                        const tn_real *panel, tn_real *c, ptrdiff_t ldc, int add);
+void tn_k_panel_product(const tn_panel_product *);
 tn_cell_fn tn_k_tanh_cell, tn_k_tanh_cell_back, tn_k_relu_cell, tn_k_relu_cell_back, tn_k_gru_cell,
     tn_k_gru_cell_back, tn_k_lstm_cell, tn_k_lstm_cell_back;
 #endif

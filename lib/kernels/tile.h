@@ -2,7 +2,7 @@
 /*
  * The register tile of a product: rows x NR elements of C, or one vector wide at the edge of C, or WIDE = three vectors
  * where 32 registers and a B that is read in place allow (24 sums, three of B, one of A: fewer loads for each
- * operation). B's rows are bs apart, NR in a packed panel. Included by gemm.c and panels.c alone.
+ * operation). B's rows are bs apart, NR in a packed panel. Included by gemm.c alone.
  */
 #ifndef TN_KERNELS_TILE_H
 #define TN_KERNELS_TILE_H
