@@ -261,9 +261,12 @@
 #define tn_profile_seconds tn64_profile_seconds
 #define tn_put_add tn64_put_add
 #define tn_record tn64_record
+#define tn_recurrent_backward tn64_recurrent_backward
 #define tn_recurrent_expand tn64_recurrent_expand
+#define tn_recurrent_forward tn64_recurrent_forward
 #define tn_recurrent_len tn64_recurrent_len
 #define tn_recurrent_op tn64_recurrent_op
+#define tn_recurrent_run tn64_recurrent_run
 #define tn_relu tn64_relu
 #define tn_reshape tn64_reshape
 #define tn_result tn64_result
@@ -271,6 +274,7 @@
 #define tn_rng_make tn64_rng_make
 #define tn_rng_next tn64_rng_next
 #define tn_rnn_fwd tn64_rnn_fwd
+#define tn_rnn_last tn64_rnn_last
 #define tn_rnn_new tn64_rnn_new
 #define tn_same_shape tn64_same_shape
 #define tn_save_state tn64_save_state

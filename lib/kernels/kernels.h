@@ -13,6 +13,7 @@
  */
 #ifndef TN_KERNELS_H
 #define TN_KERNELS_H
+#include "cells.h"
 #include "tern.h"
 #include <stddef.h>
 
@@ -25,7 +26,7 @@
 enum { TN_LANES = 16 };
 
 /* Largest register tile of any level; callers size their scratch with it. */
-enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
+enum { TN_MR_MAX = 8, TN_NR_MAX = 32, TN_PANEL_MAX = 48 };
 
 enum { TN_WINOGRAD_TILES = 6 };
 
@@ -186,6 +187,14 @@ typedef struct tn_kernels {
     void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                  const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                  ptrdiff_t pitch);
+    /*
+     * A product of a recurrent layer, see cells.h; a panel has whole vectors of columns, this many at most.
+     */
+    int panel;
+    void (*panel_product)(const tn_panel_product *);
+    /* One time step of a recurrent cell, see cells.h, by tn_cell: forward, backward, and reals kept a unit. */
+    tn_cell_fn *cell[TN_LSTM + 1], *cell_back[TN_LSTM + 1];
+    int cell_kept[TN_LSTM + 1];
 } tn_kernels_t;
 
 /* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */

@@ -50,6 +50,16 @@
 #define tn_k_pack_a            TN_LEVEL_NAME(pack_a)
 #define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
 
+#define tn_k_panel_product  TN_LEVEL_NAME(panel_product)
+#define tn_k_tanh_cell      TN_LEVEL_NAME(tanh_cell)
+#define tn_k_tanh_cell_back TN_LEVEL_NAME(tanh_cell_back)
+#define tn_k_relu_cell      TN_LEVEL_NAME(relu_cell)
+#define tn_k_relu_cell_back TN_LEVEL_NAME(relu_cell_back)
+#define tn_k_gru_cell       TN_LEVEL_NAME(gru_cell)
+#define tn_k_gru_cell_back  TN_LEVEL_NAME(gru_cell_back)
+#define tn_k_lstm_cell      TN_LEVEL_NAME(lstm_cell)
+#define tn_k_lstm_cell_back TN_LEVEL_NAME(lstm_cell_back)
+
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
 void tn_k_pack_panel(int k, int cols, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
@@ -112,4 +122,7 @@ void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, pt
 void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                ptrdiff_t pitch);
+void tn_k_panel_product(const tn_panel_product *);
+tn_cell_fn tn_k_tanh_cell, tn_k_tanh_cell_back, tn_k_relu_cell, tn_k_relu_cell_back, tn_k_gru_cell,
+    tn_k_gru_cell_back, tn_k_lstm_cell, tn_k_lstm_cell_back;
 #endif
