@@ -36,8 +36,6 @@
 #define tn_bind tn64_bind
 #define tn_broadcast_shape tn64_broadcast_shape
 #define tn_broadcast_to tn64_broadcast_to
-#define tn_cell_backward tn64_cell_backward
-#define tn_cell_forward tn64_cell_forward
 #define tn_channel_sums tn64_channel_sums
 #define tn_clamp tn64_clamp
 #define tn_clip_norm tn64_clip_norm
