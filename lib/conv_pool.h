@@ -16,4 +16,6 @@ void tn_conv_pool_forward(tn_tape *, const tn_conv_pool_plan *, const tn_real *x
 void tn_conv_pool_backward(tn_tape *, const tn_conv_pool_plan *, const tn_real *x, const tn_real *w,
                            const tn_real *y, const unsigned char *winner, const tn_real *gy, unsigned add,
                            tn_real *gx, tn_real *gw, tn_real *gb);
+/* A window is cut into blocks of rows by `run` of its kw ci reals a row, so that the weights of one stay in the cache. */
+void tn_conv_pool_block(const tn_conv_pool_plan *, int *rows, int *run);
 #endif

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The gradients of convolution + bias + ReLU + max pooling. At most one element of each pooling window has a gradient, and
- * none where ReLU is off, so three quarters or more of the gradient at the convolution's output are zeros: they are
- * skipped (kernels/conv_sparse.c). One image at a time with channels last; images are dealt to a fixed number of chunks,
- * each with its own sums for the weights, which are added up in order.
+ * The gradients of convolution + bias + ReLU + max pooling. At the convolution's output at most one element of each pooling
+ * window has a gradient, and none where ReLU was off or the output's gradient is 0 (dropout): what is zero is skipped, so a
+ * zero gradient times an infinite weight or pixel is 0 here, on purpose; NaN in gy or y is not zero and passes.
  *
- * A zero gradient times an infinite input, which would be NaN, is skipped, too. NaN in the gradient passes.
+ * An image at a time, channels last, images dealt to a fixed number of chunks. The order of the terms of every sum depends
+ * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
+ * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
+ * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
+ * that; the bias' is summed in double by image.
  */
 #include "conv_pool.h"
 #include "kernels/kernels.h"
@@ -13,388 +16,288 @@
 
 enum {
     CHUNKS = 16,
-    PIECES = 512,      /* of a window, at most */
-    NARROW = 6,        /* reals across a piece at the level with the shortest vectors */
-    BAND = 28 * 1024,  /* bytes of image that stay in the first-level cache while all channels pass */
-    SLICE = 36 * 1024, /* bytes of weights that stay there while all positions pass */
-    LEAST = 8,         /* sums at once: fewer do not hide the latency of a multiply-add */
-    MOST_ROWS = 5,
-    MOST_COLS = 6,
-    ROOM = 64 /* vectors may reach beyond an end */
+    BAND =
+        7
+        * 1024, /* reals of a band of an image while all filters pass over it: of a first-level cache of 32 KB */
+    SLICE = 10 * 1024, /* reals of the weights of a tile, all filters */
+    TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
+    TILE_VECTORS = 6,
+    WORD = 64,
+    LINE = 64,  /* bytes */
+    SLACK = 128 /* vectors may be loaded beyond the last row */
 };
 
-/* A rectangle of a window's rows of kw ci reals. */
 typedef struct {
-    int row, rows, lane, cols; /* rows, and vectors from a lane on */
-    int lanes;                 /* that count in the last vector */
-    size_t at;                 /* where its weights or sums begin */
-} piece;
+    int rows, vectors;
+} tile;
 
 typedef struct {
-    int n;
-    size_t len; /* reals of one channel in all pieces (sums), or of all channels (weights) */
-    piece p[PIECES];
-} pieces;
-
-typedef struct {
-    const tn_kernels_t *k;
     const tn_conv_pool_plan *p;
-    const tn_real *x, *w, *y, *gy;
+    const tn_kernels_t *k;
+    const tn_real *x, *y, *gy;
     const unsigned char *winner;
-    unsigned add;
-    tn_real *gx;
-    int chunks, want_w, want_b;
-    int h, wide, pitch;       /* of the padded image: rows, pixels of a row, reals of a row */
-    int places, out, band;    /* elements of a pooling window; of a pooled plane; pooled rows of a band */
-    int *base, *shift, *iota; /* offset of each pooling window, of each place in one; 0, 1, ... */
-    pieces sums, slices;
-    tn_real *slice; /* weights by piece and channel */
-    tn_real *part;  /* sums by chunk and channel */
-    double *bias_part;
-    char *scratch;
-    size_t image_len, plane_len, list_len, chunk_bytes;
+    tn_real *gx, *gw; /* gw: partial sums of a chunk, (co, kh, vectors width) */
+    double *gb;       /* (n, co) */
+    int add, chunks;
+    int run, vectors; /* reals of a window's row, and vectors that hold them */
+    int row, ld;      /* reals of a row of a padded image; channels, a multiple of TN_LANES */
+    int band;         /* pooled rows of a band */
+    int windows, places, words;
+    tile dw;
+    int block_rows,
+        block_run;    /* dx: part of a window whose weights stay in the cache; the same at every level */
+    const tn_real *w; /* tiles of (co, rows, vectors, width) */
+    const int *base;  /* of each window's first pixel in the image */
+    size_t w_len, image_len, dw_len, scratch_len;
+    tn_real *scratch;
 } job;
 
-/* ---- pieces ---- */
+static int ceil_div(int a, int b) {
+    return (a + b - 1) / b;
+}
 
-static int at_most(int a, int b) {
+static int least(int a, int b) {
     return a < b ? a : b;
 }
 
-/* Of at most cells vectors. whole: several rows only where a piece is as wide as the window. */
-static void piece_shape(int kh, int vectors, int cells, int whole, int *rows, int *cols) {
-    *rows = at_most(at_most(kh, MOST_ROWS), cells);
-    *cols = at_most(at_most(cells / *rows, MOST_COLS), vectors);
-    if (!whole || *cols == vectors) return;
-    *cols = at_most(at_most(cells, MOST_COLS), vectors);
-    *rows = *cols == vectors ? at_most(at_most(kh, MOST_ROWS), cells / vectors) : 1;
+static size_t whole_lines(size_t n) {
+    return (n + SLACK + 15) / 16 * 16;
 }
 
-/* Cuts a window into pieces of at most cells vectors; width reals a vector. */
-static void cut(pieces *ps, int kh, int segment, int width, int cells, int whole) {
-    int vectors = (segment + width - 1) / width, rows, cols;
-    piece_shape(kh, vectors, cells, whole, &rows, &cols);
-    int across = (vectors + cols - 1) / cols;
-    ps->n = 0;
-    for (int r = 0; r < kh; r += rows)
-        for (int c = 0; c < across; c++) {
-            int v0 = vectors * c / across, v1 = vectors * (c + 1) / across;
-            int end = at_most(segment, v1 * width);
-            ps->p[ps->n++] =
-                (piece){r, at_most(rows, kh - r), v0 * width, v1 - v0, end - (v1 - 1) * width, 0};
+/* Fewest passes with at most `most` vectors of sums. */
+static tile best_tile(int rows, int vectors, int most) {
+    tile best = {1, 1};
+    int passes = rows * vectors + 1;
+    for (int r = 1; r <= least(rows, TILE_ROWS); r++)
+        for (int v = 1; v <= least(vectors, TILE_VECTORS); v++) {
+            int n = ceil_div(rows, r) * ceil_div(vectors, v);
+            if (r * v <= most && n < passes) passes = n, best = (tile){r, v};
         }
+    return best;
+}
+
+void tn_conv_pool_block(const tn_conv_pool_plan *p, int *rows, int *run) {
+    const tn_window *g = &p->conv.g;
+    int fits = SLICE / (ceil_div(p->pool.c, TN_LANES) * TN_LANES * TN_LANES),
+        most = TN_SPARSE_TILE(TN_MR_MAX);
+    tile block = best_tile(g->kh, ceil_div(g->kw * g->c, TN_LANES), least(most, fits < 1 ? 1 : fits));
+    *rows = block.rows, *run = block.vectors * TN_LANES;
 }
 
 /* ---- one image ---- */
 
-/* x (c, h, w) into the inside of a frame of zeros, channels last. */
-static void to_channels_last(const job *j, const tn_real *x, tn_real *image) {
+/* The image with its channels last in its frame of zeros. */
+static void frame(const job *j, const tn_real *x, tn_real *out) {
     const tn_window *g = &j->p->conv.g;
-    const ptrdiff_t plane = (ptrdiff_t)g->h * g->w;
-    if (!g->pw) {
-        j->k->transpose(g->c, g->h * g->w, x, plane, image + (size_t)g->ph * (size_t)j->pitch, g->c);
-        return;
-    }
-    for (int r = 0; r < g->h; r++)
-        j->k->transpose(g->c, g->w, x + (ptrdiff_t)r * g->w, plane,
-                        image + (size_t)(r + g->ph) * (size_t)j->pitch + (size_t)(g->pw * g->c), g->c);
-}
-
-static void from_channels_last(const job *j, const tn_real *image, tn_real *gx) {
-    const tn_window *g = &j->p->conv.g;
-    const ptrdiff_t plane = (ptrdiff_t)g->h * g->w;
-    if (!g->pw) {
-        j->k->transpose(g->h * g->w, g->c, image + (size_t)g->ph * (size_t)j->pitch, g->c, gx, plane);
-        return;
-    }
-    for (int r = 0; r < g->h; r++)
-        j->k->transpose(g->w, g->c, image + (size_t)(r + g->ph) * (size_t)j->pitch + (size_t)(g->pw * g->c),
-                        g->c, gx + (ptrdiff_t)r * g->w, plane);
-}
-
-/* What a chunk works with. */
-typedef struct {
-    tn_real *image; /* input, or its gradient, channels last */
-    tn_real *value, *turned, *place,
-        *turned_place; /* gradient of one band or of all channels; winners as numbers */
-    tn_real *list;     /* what is not zero */
-    int *off, *tag, *start;
-} room;
-
-static room room_of(const job *j, int chunk) {
-    char *at = j->scratch + (size_t)chunk * j->chunk_bytes;
-    room r;
-#define TAKE(field, n) r.field = (void *)at, at += (n) * sizeof *r.field
-    TAKE(image, j->image_len);
-    TAKE(value, j->plane_len);
-    TAKE(turned, j->plane_len);
-    TAKE(place, j->plane_len);
-    TAKE(turned_place, j->plane_len);
-    TAKE(list, j->list_len);
-    TAKE(off, j->list_len);
-    TAKE(tag, j->list_len);
-    TAKE(start, (size_t)(j->out * j->places + 16));
-#undef TAKE
-    return r;
-}
-
-/* The gradient behind ReLU: n elements from gy and y. */
-static const tn_real *behind_relu(const job *j, size_t n, const tn_real *gy, const tn_real *y, tn_real *out) {
-    if (!j->p->relu) return gy;
-    j->k->relu_mask(n, gy, y, out);
-    return out;
-}
-
-/* Adds what image i gives to the sums of a chunk. */
-static void weights_of_image(const job *j, const room *r, int chunk, int i) {
-    const tn_window *pool = &j->p->pool;
-    const int co = pool->c;
-    tn_real *part = j->part + (size_t)chunk * (size_t)co * j->sums.len;
-    double *bias = j->bias_part + (size_t)chunk * (size_t)co;
-    if (j->want_w)
-        to_channels_last(j, j->x + (size_t)i * (size_t)(j->p->conv.g.c * j->p->conv.g.h * j->p->conv.g.w),
-                         r->image);
-    for (int row = 0; row < pool->oh; row += j->band) {
-        const int n = at_most(j->band, pool->oh - row) * pool->ow, from = row * pool->ow;
-        for (int o = 0; o < co; o++) {
-            const size_t at = ((size_t)i * (size_t)co + (size_t)o) * (size_t)j->out + (size_t)from;
-            const tn_real *v = behind_relu(j, (size_t)n, j->gy + at, j->y + at, r->value);
-            for (int q = 0; q < n; q++) r->tag[q] = j->base[from + q] + j->shift[j->winner[at + (size_t)q]];
-            int count = j->k->sparse_list(n, v, NULL, 0, r->tag, r->list, r->off);
-            bias[o] += j->k->sum((size_t)count, r->list);
-            for (int c = 0; j->want_w && c < j->sums.n; c++) {
-                const piece *p = &j->sums.p[c];
-                j->k->sparse_dw(p->rows, p->cols, count, r->off, r->list,
-                                r->image + (size_t)p->row * (size_t)j->pitch + p->lane, j->pitch,
-                                part + (size_t)o * j->sums.len + p->at);
-            }
+    int plane = g->h * g->w;
+    out += (size_t)g->ph * (size_t)j->row + (size_t)(g->pw * g->c);
+    if (g->pw == 0)
+        j->k->transpose(g->c, plane, x, plane, out, g->c);
+    else
+        for (int r = 0; r < g->h; r++, x += g->w, out += j->row) {
+            if (g->c == 1)
+                memcpy(out, x, (size_t)g->w * sizeof *x);
+            else
+                j->k->transpose(g->c, g->w, x, plane, out, g->c);
         }
-    }
 }
 
-/* For every position that pooling sees, row by row: its channels with a gradient. */
-static void lists_of_positions(const job *j, const room *r, int i) {
-    const tn_window *pool = &j->p->pool;
-    const int co = pool->c, out = j->out;
-    const size_t all = (size_t)co * (size_t)out, at = (size_t)i * all;
-    const tn_real *v = behind_relu(j, all, j->gy + at, j->y + at, r->value);
-    j->k->transpose(co, out, v, out, r->turned, co);
-    if (j->places > 1) {
-        for (size_t q = 0; q < all; q++) r->place[q] = (tn_real)j->winner[at + q];
-        j->k->transpose(co, out, r->place, out, r->turned_place, co);
-    }
-    int n = 0, p = 0;
-    for (int y = 0; y < pool->oh * pool->kh; y++)
-        for (int x = 0; x < pool->ow * pool->kw; x++, p++) {
-            const int q = y / pool->kh * pool->ow + x / pool->kw;
-            const int s = y % pool->kh * pool->kw + x % pool->kw;
-            const size_t row = (size_t)q * (size_t)co;
-            r->start[p] = n, r->tag[p] = j->base[q] + j->shift[s];
-            n += j->k->sparse_list(co, r->turned + row, j->places > 1 ? r->turned_place + row : NULL,
-                                   (tn_real)s, j->iota, r->list + n, r->off + n);
-        }
-    r->start[p] = n;
-}
-
-/*
- * A pixel gets its terms in the order of the positions, however a level cuts the window: positions go row by row, so a
- * pixel meets the window's last rows first, and in a row its last columns; the pieces are passed in that order, and none
- * has several rows but a part of the columns.
- */
-static void input_of_image(const job *j, const room *r, int i) {
+static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *turned) {
     const tn_window *g = &j->p->conv.g;
-    const size_t len = (size_t)g->c * (size_t)g->h * (size_t)g->w;
-    tn_real *gx = j->gx + (size_t)i * len;
-    lists_of_positions(j, r, i);
-    memset(r->image, 0, j->image_len * sizeof *r->image);
-    for (int c = j->slices.n - 1; c >= 0; c--) {
-        const piece *p = &j->slices.p[c];
-        j->k->sparse_dx(p->rows, p->cols, p->lanes, j->out * j->places, r->start, r->off, r->list, r->tag,
-                        j->slice + p->at, r->image + (size_t)p->row * (size_t)j->pitch + p->lane, j->pitch);
-    }
-    if (!(j->add & 1)) {
-        from_channels_last(j, r->image, gx);
-        return;
-    }
-    const ptrdiff_t plane = (ptrdiff_t)g->h * g->w;
-    for (int y = 0; y < g->h; y++) /* adding is rare: a convolution's input that is used twice */
-        for (int x = 0; x < g->w; x++)
-            for (int c = 0; c < g->c; c++)
-                gx[c * plane + y * g->w + x] +=
-                    r->image[(size_t)(y + g->ph) * (size_t)j->pitch + (size_t)((x + g->pw) * g->c + c)];
+    int plane = g->h * g->w;
+    tn_real *out = j->add ? turned : gx;
+    image += (size_t)g->ph * (size_t)j->row + (size_t)(g->pw * g->c);
+    if (g->pw == 0)
+        j->k->transpose(plane, g->c, image, g->c, out, plane);
+    else
+        for (int r = 0; r < g->h; r++)
+            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->row, g->c,
+                            out + (size_t)r * (size_t)g->w, plane);
+    if (j->add) j->k->accumulate((size_t)plane * (size_t)g->c, turned, gx);
 }
 
-static void weights_chunk(void *arg, int chunk) {
-    const job *j = arg;
-    const room r = room_of(j, chunk);
-    const int n = j->p->conv.n, co = j->p->pool.c;
-    memset(r.image, 0, j->image_len * sizeof *r.image);
-    memset(j->part + (size_t)chunk * (size_t)co * j->sums.len, 0, (size_t)co * j->sums.len * sizeof *j->part);
-    memset(j->bias_part + (size_t)chunk * (size_t)co, 0, (size_t)co * sizeof *j->bias_part);
-    for (int i = (int)((long)n * chunk / j->chunks); i < (int)((long)n * (chunk + 1) / j->chunks); i++)
-        weights_of_image(j, &r, chunk, i);
-}
-
-static void input_chunk(void *arg, int chunk) {
-    const job *j = arg;
-    const room r = room_of(j, chunk);
-    const int n = j->p->conv.n;
-    for (int i = (int)((long)n * chunk / j->chunks); i < (int)((long)n * (chunk + 1) / j->chunks); i++)
-        input_of_image(j, &r, i);
-}
-
-/* ---- weights to slices, sums to weights ---- */
-
-/* Weight (channel o, row i, lane l of a row of the window): lanes run over columns, then input channels. */
-static size_t weight_at(const tn_window *g, int o, int i, int l) {
-    return (((size_t)o * (size_t)g->c + (size_t)(l % g->c)) * (size_t)g->kh + (size_t)i) * (size_t)g->kw
-           + (size_t)(l / g->c);
-}
-
-static void slice_channel(void *arg, int o) {
-    const job *j = arg;
-    const tn_window *g = &j->p->conv.g;
-    const int width = j->k->width;
-    for (int c = 0; c < j->slices.n; c++) {
-        const piece *p = &j->slices.p[c];
-        tn_real *to = j->slice + p->at + (size_t)o * (size_t)(p->rows * p->cols * width);
-        for (int i = 0; i < p->rows; i++)
-            for (int l = 0; l < p->cols * width; l++, to++)
-                *to = p->lane + l < g->kw * g->c ? j->w[weight_at(g, o, p->row + i, p->lane + l)] : 0;
-    }
-}
-
-typedef struct {
-    const job *j;
-    tn_real *gw, *gb;
-} sum_job;
-
-static void sum_channel(void *arg, int o) {
-    const sum_job *s = arg;
-    const job *j = s->j;
-    const tn_window *g = &j->p->conv.g;
-    const int co = j->p->pool.c, width = j->k->width;
-    tn_real *sum = j->part + (size_t)o * j->sums.len;
-    if (s->gb) {
-        double b = 0;
-        for (int c = 0; c < j->chunks; c++) b += j->bias_part[(size_t)c * (size_t)co + (size_t)o];
-        s->gb[o] = (tn_real)b + (j->add & 4 ? s->gb[o] : 0);
-    }
-    if (!s->gw) return;
-    for (int c = 1; c < j->chunks; c++)
-        j->k->accumulate(j->sums.len, sum + (size_t)c * (size_t)co * j->sums.len, sum);
-    for (int c = 0; c < j->sums.n; c++) {
-        const piece *p = &j->sums.p[c];
-        const tn_real *from = sum + p->at;
-        for (int i = 0; i < p->rows; i++)
-            for (int l = 0; l < p->cols * width; l++, from++) {
-                if (p->lane + l >= g->kw * g->c) continue;
-                tn_real *to = s->gw + weight_at(g, o, p->row + i, p->lane + l);
-                *to = *from + (j->add & 2 ? *to : 0);
-            }
-    }
-}
-
-/* ---- all of it ---- */
-
-static size_t lines(size_t n) {
-    return (n + ROOM + 15) / 16 * 16;
-}
-
-static void offsets(tn_tape *t, job *j) {
-    const tn_window *pool = &j->p->pool;
-    const int ci = j->p->conv.g.c;
-    j->base = tn_scratch(t, (size_t)j->out * sizeof *j->base);
-    j->shift = tn_scratch(t, (size_t)j->places * sizeof *j->shift);
-    j->iota = tn_scratch(t, lines((size_t)pool->c) * sizeof *j->iota);
-    for (int r = 0; r < pool->oh; r++)
-        for (int c = 0; c < pool->ow; c++)
-            j->base[r * pool->ow + c] = r * pool->kh * j->pitch + c * pool->kw * ci;
-    for (int s = 0; s < j->places; s++) j->shift[s] = s / pool->kw * j->pitch + s % pool->kw * ci;
-    for (int o = 0; o < (int)lines((size_t)pool->c); o++) j->iota[o] = o;
-}
-
-static void lay_out(tn_tape *t, job *j) {
+static void weight_image(const job *j, const tn_real *image, const tn_real *v, const int *off, uint64_t *bits,
+                         tn_real *sum) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
-    const int co = pool->c, width = j->k->width, segment = g->kw * g->c;
-    j->h = g->h + 2 * g->ph, j->wide = g->w + 2 * g->pw, j->pitch = j->wide * g->c;
-    j->places = pool->kh * pool->kw, j->out = pool->oh * pool->ow;
-    int fit = (BAND / (int)sizeof(tn_real) / j->pitch - g->kh + 1) / pool->kh;
-    j->band = fit < 1 ? 1 : at_most(fit, pool->oh);
-    offsets(t, j);
-    cut(&j->sums, g->kh, segment, width, j->k->sparse_cells, 0);
-    for (int c = 0; c < j->sums.n; c++)
-        j->sums.p[c].at = j->sums.len, j->sums.len += (size_t)(j->sums.p[c].rows * j->sums.p[c].cols * width);
-    int cells = SLICE / (int)sizeof(tn_real) / width / co;
-    cells = cells < LEAST ? LEAST : at_most(cells, j->k->sparse_cells);
-    cut(&j->slices, g->kh, segment, width, cells, 1);
-    for (int c = 0; c < j->slices.n; c++) {
-        const piece *p = &j->slices.p[c];
-        j->slices.p[c].at = j->slices.len, j->slices.len += (size_t)co * (size_t)(p->rows * p->cols * width);
+    int width = j->k->width, sum_row = j->vectors * width, co = pool->c;
+    for (int r = 0; r < pool->oh; r += j->band) {
+        int at = r * pool->ow, n = least(j->band, pool->oh - r) * pool->ow;
+        j->k->sparse_bits(co, n, v + at, j->windows, bits);
+        for (int i = 0; i < g->kh; i += j->dw.rows)
+            for (int c = 0; c < j->vectors; c += j->dw.vectors)
+                j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c), co, n,
+                                bits, off + at, v + at, j->windows, image + i * j->row + c * width, j->row,
+                                sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
     }
-    /* the window of the last position begins at most here; a piece may reach a few vectors beyond its end */
-    j->image_len = lines((size_t)j->h * (size_t)j->pitch);
-    j->plane_len = lines((size_t)co * (size_t)j->out);
-    j->list_len = lines((size_t)j->out * (size_t)(co > j->places ? co : j->places));
-    j->chunk_bytes = (j->image_len + 4 * j->plane_len + j->list_len) * sizeof(tn_real)
-                     + 2 * j->list_len * sizeof(int) + (size_t)(j->out * j->places + 16) * sizeof(int);
-    j->chunk_bytes = (j->chunk_bytes + 63) / 64 * 64;
-    j->scratch = tn_scratch(t, (size_t)j->chunks * j->chunk_bytes);
 }
 
-/* The way of convolution's own gradients: for OpenBLAS's products and windows of very many pieces. */
-static void by_scattering(tn_tape *t, const tn_conv_pool_plan *p, const tn_real *x, const tn_real *w,
-                          const tn_real *y, const unsigned char *winner, const tn_real *gy, unsigned add,
-                          tn_real *gx, tn_real *gw, tn_real *gb) {
-    const tn_window *g = &p->pool;
-    size_t plane = (size_t)g->h * (size_t)g->w, planes = (size_t)p->conv.n * (size_t)g->c, at = 0;
-    tn_real *dz = tn_scratch(t, planes * plane * sizeof *dz);
-    memset(dz, 0, planes * plane * sizeof *dz);
-    for (size_t i = 0; i < planes; i++)
-        for (int r = 0; r < g->oh; r++)
-            for (int c = 0; c < g->ow; c++, at++) {
-                int row = r * g->kh + winner[at] / g->kw, col = c * g->kw + winner[at] % g->kw;
-                if (!p->relu || !(y[at] <= 0)) dz[i * plane + (size_t)(row * g->w + col)] = gy[at];
+/* The block of rows i ... and reals l ... of a window. */
+static tn_sparse_block block_at(const job *j, int i, int l) {
+    int rows = least(j->block_rows, j->p->conv.g.kh - i), run = least(j->block_run, j->run - l);
+    int vectors = ceil_div(run, j->k->width);
+    tile t = best_tile(rows, vectors, TN_SPARSE_TILE(j->k->mr));
+    return (tn_sparse_block){rows, vectors, run - (vectors - 1) * j->k->width, t.rows, t.vectors};
+}
+
+static void input_image(const job *j, const tn_real *v, const tn_real *key, uint64_t *bits, tn_real *image,
+                        const tn_real *gx) {
+    const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
+    const size_t bytes = (size_t)(g->c * g->h * g->w) * sizeof *gx;
+    const int pixels = j->windows * j->places;
+    tn_sparse_window s = {pool->oh, pool->ow, pool->kh, pool->kw, j->row, g->c, (const char *)gx, 0};
+    s.step = (int)(bytes / (size_t)pixels) / LINE * LINE;
+    const tn_real *w = j->w;
+    int width = j->k->width;
+    j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
+    memset(image, 0, j->image_len * sizeof *image);
+    for (int i = 0; i < g->kh; i += j->block_rows)
+        for (int l = 0; l < j->run; l += j->block_run) {
+            tn_sparse_block b = block_at(j, i, l);
+            j->k->sparse_dx(&b, &s, j->ld, bits, v, w, image + i * j->row + l);
+            s.step = 0;
+            w += (size_t)j->ld * (size_t)(b.rows * b.vectors * width);
+        }
+}
+
+static void backward_chunk(void *arg, int chunk) {
+    const job *j = arg;
+    const tn_kernels_t *k = j->k;
+    const tn_conv_plan *p = &j->p->conv;
+    const tn_window *g = &p->g, *pool = &j->p->pool;
+    const tn_sparse_split split = {j->p->relu, pool->kw, j->row, g->c};
+    int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
+        n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
+    size_t in = (size_t)g->c * (size_t)(g->h * g->w), out = (size_t)co * (size_t)j->windows;
+    size_t last = (size_t)j->windows * (size_t)j->ld, room = whole_lines(out);
+    tn_real *image = j->scratch + (size_t)chunk * j->scratch_len;
+    tn_real *v = image + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
+    int *off = (int *)(key_last + last);
+    uint64_t *bits = (uint64_t *)(off + room);
+    tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
+    memset(image, 0, j->image_len * sizeof *image);
+    memset(v, 0, room * sizeof *v);
+    if (sum) memset(sum, 0, j->dw_len * sizeof *sum);
+    for (size_t i = 0; j->gx && i < last; i++) v_last[i] = 0, key_last[i] = -1;
+    for (int n = n0; n < n1; n++) {
+        size_t at = (size_t)n * out;
+        k->sparse_split(&split, co, j->windows, j->gy + at, j->y + at, j->winner + at, j->base, v,
+                        j->gx ? key : NULL, sum ? off : NULL);
+        for (int o = 0; j->gb && o < co; o++)
+            j->gb[(size_t)n * (size_t)co + (size_t)o] =
+                k->sum((size_t)j->windows, v + (size_t)o * (size_t)j->windows);
+        if (sum) {
+            if (j->gx && n > n0) memset(image, 0, j->image_len * sizeof *image);
+            frame(j, j->x + (size_t)n * in, image);
+            weight_image(j, image, v, off, bits, sum);
+        }
+        if (j->gx) {
+            k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
+            k->transpose(co, j->windows, key, j->windows, key_last, j->ld);
+            input_image(j, v_last, key_last, bits, image, j->gx + (size_t)n * in);
+            unframe(j, image, j->gx + (size_t)n * in, (tn_real *)(bits));
+        }
+    }
+}
+
+/* ---- what all images share ---- */
+
+/* Real l of row r of the window of filter o. */
+static tn_real weight_at(const job *j, const tn_real *w, int o, int r, int l) {
+    const tn_window *g = &j->p->conv.g;
+    if (o >= j->p->pool.c || l >= j->run) return 0;
+    return w[((o * g->c + l % g->c) * g->kh + r) * g->kw + l / g->c];
+}
+
+static void pack(const job *j, const tn_real *w, tn_real *out) {
+    const tn_window *g = &j->p->conv.g;
+    int width = j->k->width;
+    for (int i = 0; i < g->kh; i += j->block_rows)
+        for (int first = 0; first < j->run; first += j->block_run) {
+            tn_sparse_block b = block_at(j, i, first);
+            for (int y = 0; y < b.rows; y += b.tile_rows)
+                for (int x = 0; x < b.vectors; x += b.tile_vectors) {
+                    int rows = least(b.tile_rows, b.rows - y), vectors = least(b.tile_vectors, b.vectors - x);
+                    for (int o = 0; o < j->ld; o++)
+                        for (int r = i + y; r < i + y + rows; r++)
+                            for (int l = 0; l < vectors * width; l++)
+                                *out++ = weight_at(j, w, o, r, first + x * width + l);
+                }
+        }
+}
+
+/* The chunks' sums in order, and from their layout to the weights'. */
+static void finish_weights(const job *j, int add, tn_real *gw) {
+    const tn_window *g = &j->p->conv.g;
+    int sum_row = j->vectors * j->k->width;
+    for (int i = 1; i < j->chunks; i++) j->k->accumulate(j->dw_len, j->gw + (size_t)i * j->dw_len, j->gw);
+    const tn_real *sum = j->gw;
+    for (int o = 0; o < j->p->pool.c; o++)
+        for (int i = 0; i < g->kh; i++, sum += sum_row)
+            for (int l = 0; l < j->run; l++) {
+                tn_real *to = gw + ((o * g->c + l % g->c) * g->kh + i) * g->kw + l / g->c;
+                *to = add ? *to + sum[l] : sum[l];
             }
-    if (gx) tn_conv_input_grad(t, &p->conv, dz, w, add & 1, gx);
-    if (gw) tn_conv_weight_grad(t, &p->conv, x, dz, (add >> 1) & 1, gw);
-    if (gb) tn_channel_sums(p->conv.n, g->c, plane, dz, (add >> 2) & 1, gb);
+}
+
+static void finish_bias(const job *j, int add, tn_real *gb) {
+    int co = j->p->pool.c;
+    for (int o = 0; o < co; o++) {
+        double sum = 0;
+        for (int n = 0; n < j->p->conv.n; n++) sum += j->gb[(size_t)n * (size_t)co + (size_t)o];
+        gb[o] = (tn_real)sum + (add ? gb[o] : 0);
+    }
+}
+
+static void plan_job(tn_tape *t, job *j) {
+    const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
+    int most = TN_SPARSE_TILE(j->k->mr), width = j->k->width;
+    j->run = g->kw * g->c, j->vectors = ceil_div(j->run, width);
+    j->row = (g->w + 2 * g->pw) * g->c, j->ld = ceil_div(pool->c, TN_LANES) * TN_LANES;
+    j->windows = pool->oh * pool->ow, j->places = pool->kh * pool->kw, j->words = ceil_div(j->ld, WORD);
+    j->band = (BAND / j->row - g->kh + 1) / pool->kh;
+    j->band = j->band < 1 ? 1 : least(j->band, pool->oh);
+    j->dw = best_tile(g->kh, j->vectors, most);
+    tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
+    j->w_len = (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
+    j->image_len = whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
+    size_t room = whole_lines((size_t)pool->c * (size_t)j->windows),
+           last = (size_t)j->windows * (size_t)j->ld;
+    size_t words = (size_t)j->windows * (size_t)j->places * (size_t)j->words,
+           in = (size_t)(g->c * g->h * g->w);
+    size_t dw_words = (size_t)pool->c * (size_t)ceil_div(j->band * pool->ow, WORD);
+    size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
+    j->scratch_len = j->image_len + 3 * room + 2 * last + whole_lines(bits > in ? bits : in);
+    j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof *j->scratch);
+    int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
+    for (int q = 0; q < j->windows; q++)
+        base[q] = q / pool->ow * pool->kh * j->row + q % pool->ow * pool->kw * g->c;
+    j->base = base;
 }
 
 void tn_conv_pool_backward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real *x, const tn_real *w,
                            const tn_real *y, const unsigned char *winner, const tn_real *gy, unsigned add,
                            tn_real *gx, tn_real *gw, tn_real *gb) {
-    const tn_place place = tn_mark(t);
-    const tn_window *g = &p->conv.g;
-    job j = {.k = tn_kernels_get(NULL),
-             .p = p,
+    tn_place place = tn_mark(t);
+    job j = {.p = p,
+             .k = tn_kernels_get(NULL),
              .x = x,
-             .w = w,
              .y = y,
              .gy = gy,
              .winner = winner,
-             .add = add,
-             .gx = gx};
-    j.chunks = at_most(p->conv.n, CHUNKS), j.want_w = gw != NULL, j.want_b = gb != NULL;
-    const int across =
-        (g->kw * g->c + NARROW - 1) / NARROW; /* the same way at all levels: it decides the bits */
-    if (!tn_gemm_own() || g->kh > PIECES / across) {
-        by_scattering(t, p, x, w, y, winner, gy, add, gx, gw, gb);
-        tn_rewind(t, place);
-        return;
-    }
-    lay_out(t, &j);
-    if (gw || gb) {
-        const size_t channels = (size_t)j.chunks * (size_t)p->pool.c;
-        j.part = tn_scratch(t, channels * j.sums.len * sizeof *j.part);
-        j.bias_part = tn_scratch(t, channels * sizeof *j.bias_part);
-        tn_parallel(j.chunks, weights_chunk, &j);
-        tn_parallel(p->pool.c, sum_channel, &(sum_job){&j, gw, gb});
-    }
+             .gx = gx,
+             .add = add & 1,
+             .chunks = least(p->conv.n, CHUNKS)};
+    plan_job(t, &j);
+    if (gw) j.gw = tn_scratch(t, (size_t)j.chunks * j.dw_len * sizeof *j.gw);
+    if (gb) j.gb = tn_scratch(t, (size_t)(p->conv.n * p->pool.c) * sizeof *j.gb);
     if (gx) {
-        j.slice = tn_scratch(t, j.slices.len * sizeof *j.slice);
-        tn_parallel(p->pool.c, slice_channel, &j);
-        tn_parallel(j.chunks, input_chunk, &j);
+        tn_real *packed = tn_scratch(t, j.w_len * sizeof *packed);
+        pack(&j, w, packed);
+        j.w = packed;
     }
+    tn_parallel(j.chunks, backward_chunk, &j);
+    if (gw) finish_weights(&j, (add >> 1) & 1, gw);
+    if (gb) finish_bias(&j, (add >> 2) & 1, gb);
     tn_rewind(t, place);
 }

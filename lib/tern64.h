@@ -56,6 +56,7 @@
 #define tn_conv_planes_fit tn64_conv_planes_fit
 #define tn_conv_planes_grad tn64_conv_planes_grad
 #define tn_conv_pool_backward tn64_conv_pool_backward
+#define tn_conv_pool_block tn64_conv_pool_block
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
 #define tn_conv_same tn64_conv_same

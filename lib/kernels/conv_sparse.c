@@ -1,151 +1,232 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Gradients of a convolution whose output gradient is mostly zeros, as ReLU and max pooling leave it: only what is not
- * zero is multiplied. Images have their channels last, so that a row of a window is one stretch of kw ci reals.
+ * Gradients of a convolution whose output went through max pooling: of each pooling window one element alone has a
+ * gradient, and none where ReLU was off, so the non-zeros are visited one by one, by the bits of a mask. Images have their
+ * channels last, so that a row of a window is one run of reals; a tile of rows by vectors of it is held in registers:
  *
- *   dw: one output channel at a time. The sums of a piece of its weights, rows x cols vectors, stay in registers while all
- *       positions with a gradient pass; each adds its value times the window it saw.
- *   dx: one position at a time. The sums of a piece of its window stay in registers while all channels with a gradient
- *       pass; each adds its value times the channel's weights. The piece is as large as keeps those of all channels in the
- *       first-level cache. Then the sums are added to the image.
+ *   dw  the tile is a filter's gradient: for each non-zero of the filter's channel, tile += v * (the window there)
+ *   dx  the tile is a window's gradient: for each channel that is not zero at a pixel, tile += v * (its weights); then the
+ *       image += the tile
  *
- * The terms of an element are added in the order of the lists, whatever the pieces.
+ * Lanes beyond the end of a row hold what happens to stand there: dw leaves them to the caller, dx does not add them.
  */
 #include "level.h"
 
-/* value(i, j) for all rows i and vectors j of a piece, with names instead of an array: see gemm.c. */
-#define COLS_1(F, i) F(i, 0)
-#define COLS_2(F, i) COLS_1(F, i) F(i, 1)
-#define COLS_3(F, i) COLS_2(F, i) F(i, 2)
-#define COLS_4(F, i) COLS_3(F, i) F(i, 3)
-#define COLS_5(F, i) COLS_4(F, i) F(i, 4)
-#define COLS_6(F, i) COLS_5(F, i) F(i, 5)
-#define GRID_1(C, F) COLS_##C(F, 0)
-#define GRID_2(C, F) GRID_1(C, F) COLS_##C(F, 1)
-#define GRID_3(C, F) GRID_2(C, F) COLS_##C(F, 2)
-#define GRID_4(C, F) GRID_3(C, F) COLS_##C(F, 3)
-#define GRID_5(C, F) GRID_4(C, F) COLS_##C(F, 4)
+enum { WORD = 64, LINE = 64, MOST = TN_SPARSE_TILE(MR) };
 
-/* All pieces whose sums fit the registers: TN_SPARSE_CELLS of them, fewer with 16 registers. */
-#define SMALL_PIECES(F)                                                                                     \
-    F(1, 1)                                                                                                 \
-    F(1, 2) F(1, 3) F(1, 4) F(1, 5) F(1, 6) F(2, 1) F(2, 2) F(2, 3) F(2, 4) F(2, 5) F(2, 6) F(3, 1) F(3, 2) \
-        F(3, 3) F(3, 4) F(4, 1) F(4, 2) F(4, 3) F(5, 1) F(5, 2)
-#ifdef TN_LEVEL_AVX2
-#define PIECES(F) SMALL_PIECES(F)
+#define TILE_ROW(m, r) m(r, 0) m(r, 1) m(r, 2) m(r, 3) m(r, 4) m(r, 5)
+#define TILE(m)        TILE_ROW(m, 0) TILE_ROW(m, 1) TILE_ROW(m, 2) TILE_ROW(m, 3) TILE_ROW(m, 4)
+#define CASE_OF(rows, vectors, call)      \
+    case (rows)*8 + (vectors):            \
+        if ((rows) * (vectors) <= MOST) { \
+            call;                         \
+        }                                 \
+        break;
+#define CASES_OF(rows, m) m(rows, 1) m(rows, 2) m(rows, 3) m(rows, 4) m(rows, 5) m(rows, 6)
+#define CASES(m)          CASES_OF(1, m) CASES_OF(2, m) CASES_OF(3, m) CASES_OF(4, m) CASES_OF(5, m)
+
+/* ---- what is not zero, and where ---- */
+
+static inline VI whole(V v) { /* of whole numbers */
+#ifdef TN_LEVEL_PLAIN
+    return (VI)v;
 #else
-#define PIECES(F) SMALL_PIECES(F) F(3, 5) F(3, 6) F(4, 4) F(5, 3)
+    return __builtin_convertvector(v, VI);
 #endif
+}
 
-enum { MOST_ROWS = 5, MOST_COLS = 6 };
+static inline VI load_int(const int *p) {
+#ifdef TN_LEVEL_PLAIN
+    return *p;
+#else
+    VI i;
+    memcpy(&i, p, sizeof i);
+    return i;
+#endif
+}
+
+static inline void store_int(int *p, VI i) {
+#ifdef TN_LEVEL_PLAIN
+    *p = (int)i;
+#else
+    memcpy(p, &i, sizeof i);
+#endif
+}
+
+/* As relu_mask: a select alone would hide NaN. */
+static inline V masked(V gy, V y) {
+    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
+    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
+}
+
+static inline void split_vector(const tn_sparse_split *s, const tn_real *gy, const tn_real *y,
+                                const unsigned char *winner, const int *base, tn_real *v, tn_real *key,
+                                int *off) {
+    const V inverse = vset1((tn_real)1 / (tn_real)s->width);
+    V g = vload(gy), w = vload_u8(winner);
+    if (s->relu) g = masked(g, vload(y));
+    vstore(v, g);
+    if (key) vstore(key, vsel(veq(g, vset1(0)), vset1(-1), w));
+    if (!off) return;
+    /* w = i width + j lies at i row + j pixel = w pixel + i (row - width pixel); the half keeps i off the edge */
+    VI i = whole((w + vset1((tn_real)0.5)) * inverse);
+    store_int(off, load_int(base) + whole(w) * s->pixel + i * (s->row - s->width * s->pixel));
+}
+
+void tn_k_sparse_split(const tn_sparse_split *s, int planes, int n, const tn_real *gy, const tn_real *y,
+                       const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off) {
+    for (int p = 0; p < planes; p++, gy += n, y += n, winner += n, v += n) {
+        for (int q = 0; q < n; q += VL) {
+            int q0 = q + VL <= n ? q : n - VL; /* the last one ends with the plane */
+            if (q0 >= 0) {
+                split_vector(s, gy + q0, y + q0, winner + q0, base + q0, v + q0, key ? key + q0 : NULL,
+                             off ? off + q0 : NULL);
+                continue;
+            }
+            tn_real g1[VL] = {0}, y1[VL] = {0}, v1[VL], key1[VL];
+            unsigned char w1[VL] = {0};
+            int base1[VL] = {0}, off1[VL];
+            for (int l = 0; l < n; l++) g1[l] = gy[l], y1[l] = y[l], w1[l] = winner[l], base1[l] = base[l];
+            split_vector(s, g1, y1, w1, base1, v1, key1, off1);
+            memcpy(v, v1, (size_t)n * sizeof *v);
+            if (key) memcpy(key, key1, (size_t)n * sizeof *key);
+            if (off) memcpy(off, off1, (size_t)n * sizeof *off);
+        }
+        if (key) key += n;
+        if (off) off += n;
+    }
+}
+
+void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits) {
+    for (int p = 0; p < planes; p++, v += ld)
+        for (int q = 0; q < n; q += WORD) {
+            uint64_t word = 0;
+            int end = n - q < WORD ? n - q : WORD;
+            for (int l = 0; l < end; l += VL)
+                word |= (uint64_t)(vbits_of(veq(vload(v + q + l), vset1(0))) ^ VALL) << l;
+            *bits++ = end < WORD ? word & (((uint64_t)1 << end) - 1) : word;
+        }
+}
+
+void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits) {
+    for (int q = 0; q < windows; q++, key += channels)
+        for (int k = 0; k < places; k++)
+            for (int o = 0; o < channels; o += WORD) {
+                uint64_t word = 0;
+                int end = channels - o < WORD ? channels - o : WORD;
+                for (int l = 0; l < end; l += VL)
+                    word |= (uint64_t)vbits_of(veq(vload(key + o + l), vset1((tn_real)k))) << l;
+                *bits++ = word;
+            }
+}
 
 /* ---- weights ---- */
 
-typedef void dw_fn(int n, const int *off, const tn_real *value, const tn_real *x, ptrdiff_t pitch,
-                   tn_real *sum);
-
-#define LOAD(i, j)  V a##i##j = vload(sum + (i * WIDE + j) * VL);
-#define STEP(i, j)  a##i##j = vfma(v, vload(p + i * pitch + j * VL), a##i##j);
-#define STORE(i, j) vstore(sum + (i * WIDE + j) * VL, a##i##j);
-#define DW(R, C)                                                                                             \
-    static void dw_##R##_##C(int n, const int *off, const tn_real *value, const tn_real *x, ptrdiff_t pitch, \
-                             tn_real *sum) {                                                                 \
-        enum { WIDE = C };                                                                                   \
-        (void)pitch;                                                                                         \
-        GRID_##R(C, LOAD) for (int e = 0; e < n; e++) {                                                      \
-            const tn_real *p = x + off[e];                                                                   \
-            V v = vset1(value[e]);                                                                           \
-            GRID_##R(C, STEP)                                                                                \
-        }                                                                                                    \
-        GRID_##R(C, STORE)                                                                                   \
+__attribute__((always_inline)) static inline void dw(const int rows, const int vectors, int channels, int n,
+                                                     const uint64_t *bits, const int *off, const tn_real *v,
+                                                     ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
+                                                     tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
+    const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row;
+    for (int o = 0; o < channels; o++, off += ld, v += ld, sum += sum_ld) {
+#define LOAD(r, c) V a##r##c = rows > r && vectors > c ? vload(sum + r * sum_row + c * VL) : vset1(0);
+        TILE(LOAD)
+        for (int q = 0; q < n; q += WORD)
+            for (uint64_t m = *bits++; m; m &= m - 1) {
+                int i = q + __builtin_ctzll(m);
+                ptrdiff_t at = off[i];
+                V g = vset1(v[i]);
+#define ADD(r, c) \
+    if (rows > r && vectors > c) a##r##c = vfma(g, vload(x##r + at + c * VL), a##r##c);
+                TILE(ADD)
+            }
+#define STORE(r, c) \
+    if (rows > r && vectors > c) vstore(sum + r * sum_row + c * VL, a##r##c);
+        TILE(STORE)
     }
-PIECES(DW)
+}
 
-#define DW_ENTRY(R, C) [R][C] = dw_##R##_##C,
-static dw_fn *const dw[MOST_ROWS + 1][MOST_COLS + 1] = {PIECES(DW_ENTRY)};
-
-void tn_k_sparse_dw(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
-                    ptrdiff_t pitch, tn_real *sum) {
-    dw[rows][cols](n, off, value, x, pitch, sum);
+void tn_k_sparse_dw(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
+                    const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
+                    ptrdiff_t sum_row, ptrdiff_t sum_ld) {
+#define DW(r, c) CASE_OF(r, c, dw(r, c, channels, n, bits, off, v, ld, x, row, sum, sum_row, sum_ld))
+    switch (rows * 8 + vectors) { CASES(DW) }
 }
 
 /* ---- input ---- */
 
-typedef void dx_fn(int n, const int *channel, const tn_real *value, const tn_real *w, tn_real *g,
-                   ptrdiff_t pitch, VI last);
-
-#define ZERO(i, j)   V a##i##j = vset1(0);
-#define STEP_W(i, j) a##i##j = vfma(v, vload(p + (i * WIDE + j) * VL), a##i##j);
-/* What lies beyond the end of a row of the window belongs to other pixels and stays. */
-#define ADD(i, j)                                               \
-    {                                                           \
-        tn_real *to = g + i * pitch + j * VL;                   \
-        V old = vload(to), sum = old + a##i##j;                 \
-        vstore(to, j == WIDE - 1 ? vsel(last, sum, old) : sum); \
+/* keep: lanes of a row's last vector that are added; the image's own vector is stored whole. */
+__attribute__((always_inline)) static inline void dx(const int rows, const int vectors, VI keep, int channels,
+                                                     const uint64_t *bits, const tn_real *v, const tn_real *w,
+                                                     tn_real *to, ptrdiff_t row) {
+#define ZERO(r, c) V a##r##c = vset1(0);
+    TILE(ZERO)
+    for (int o = 0; o < channels; o += WORD)
+        for (uint64_t m = *bits++; m; m &= m - 1) {
+            int l = o + __builtin_ctzll(m);
+            const tn_real *at = w + l * (rows * vectors * VL);
+            V g = vset1(v[l]);
+#define ADD_W(r, c) \
+    if (rows > r && vectors > c) a##r##c = vfma(g, vload(at + (r * vectors + c) * VL), a##r##c);
+            TILE(ADD_W)
+        }
+#define PUT(r, c)                                                           \
+    if (rows > r && vectors > c) {                                          \
+        V add = vectors == c + 1 ? vsel(keep, a##r##c, vset1(0)) : a##r##c; \
+        vstore(to + r * row + c * VL, vload(to + r * row + c * VL) + add);  \
     }
-#define DX(R, C)                                                                                            \
-    static void dx_##R##_##C(int n, const int *channel, const tn_real *value, const tn_real *w, tn_real *g, \
-                             ptrdiff_t pitch, VI last) {                                                    \
-        enum { WIDE = C };                                                                                  \
-        (void)pitch;                                                                                        \
-        GRID_##R(C, ZERO) for (int e = 0; e < n; e++) {                                                     \
-            const tn_real *p = w + (ptrdiff_t)channel[e] * (R * C * VL);                                    \
-            V v = vset1(value[e]);                                                                          \
-            GRID_##R(C, STEP_W)                                                                             \
-        }                                                                                                   \
-        GRID_##R(C, ADD)                                                                                    \
-    }
-PIECES(DX)
-
-#define DX_ENTRY(R, C) [R][C] = dx_##R##_##C,
-static dx_fn *const dx[MOST_ROWS + 1][MOST_COLS + 1] = {PIECES(DX_ENTRY)};
-
-void tn_k_sparse_dx(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
-                    const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch) {
-    dx_fn *fn = dx[rows][cols];
-    tn_real mark[VL];
-    for (int l = 0; l < VL; l++) mark[l] = (tn_real)(l < lanes);
-    VI last = vgt(vload(mark), vset1(0));
-    for (int p = 0; p < positions; p++)
-        if (start[p] < start[p + 1])
-            fn(start[p + 1] - start[p], channel + start[p], value + start[p], w, g + off[p], pitch, last);
+    TILE(PUT)
 }
 
-/* ---- lists of what is not zero ---- */
-
-/* The lanes of v that m keeps, and the integers that belong to them, to the front; whole vectors are written. */
-#ifdef TN_LEVEL_AVX512
-static inline int keep(VI m, V v, const int *tag, tn_real *value, int *out) {
-    __mmask16 k = _mm512_movepi32_mask((__m512i)m);
-    _mm512_storeu_ps(value, _mm512_maskz_compress_ps(k, v));
-    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(k, _mm512_loadu_si512(tag)));
-    return __builtin_popcount(k);
-}
-#else
-static inline int keep(VI m, V v, const int *tag, tn_real *value, int *out) {
-    tn_real lane[VL], kept[VL];
-    int n = 0;
-    vstore(lane, v), vstore(kept, vsel(m, vset1(1), vset1(0)));
-    for (int l = 0; l < VL; l++) {
-        value[n] = lane[l], out[n] = tag[l];
-        n += kept[l] != 0;
-    }
-    return n;
-}
-#endif
-
-static inline V load(const tn_real *p, size_t n) {
-    return n >= VL ? vload(p) : vload_part(p, n, 0);
+static inline void dx_tile(int rows, int vectors, VI keep, int channels, const uint64_t *bits,
+                           const tn_real *v, const tn_real *w, tn_real *to, ptrdiff_t row) {
+#define DX(r, c) CASE_OF(r, c, dx(r, c, keep, channels, bits, v, w, to, row))
+    switch (rows * 8 + vectors) { CASES(DX) }
 }
 
-int tn_k_sparse_list(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
-                     tn_real *value, int *out) {
-    int count = 0;
-    for (int i = 0; i < n; i += VL) {
-        V v = load(x + i, (size_t)(n - i));
-        VI m = ~veq(v, vset1(0)); /* NaN is kept */
-        if (place) m &= veq(load(place + i, (size_t)(n - i)), vset1(which));
-        count += keep(m, v, tag + i, value + count, out + count);
-    }
-    return count;
+static inline int least(int a, int b) {
+    return a < b ? a : b;
+}
+
+/* Every pixel of an image, tile by tile; with one tile alone its size is known when this is compiled. */
+__attribute__((always_inline)) static inline void
+dx_pixels(const int rows, const int vectors, const tn_sparse_block *b, const tn_sparse_window *s,
+          int channels, const uint64_t *bits, const tn_real *v, const tn_real *w, tn_real *image) {
+    tn_real number[VL];
+    for (int l = 0; l < VL; l++) number[l] = (tn_real)l;
+    const VI keep = vlt(vload(number), vset1((tn_real)b->lanes)), all = ~(keep ^ keep);
+    const char *soon = s->soon;
+    int words = (channels + WORD - 1) / WORD;
+    for (int r = 0; r < s->oh; r++)
+        for (int c = 0; c < s->ow; c++, v += channels)
+            for (int i = 0; i < s->kh; i++)
+                for (int j = 0; j < s->kw; j++, bits += words) {
+                    for (int l = 0; l < s->step; l += LINE) __builtin_prefetch(soon + l, 1);
+                    soon += s->step;
+                    uint64_t any = 0;
+                    for (int o = 0; o < words; o++) any |= bits[o];
+                    if (!any) continue;
+                    tn_real *to = image + (r * s->kh + i) * s->row + (c * s->kw + j) * s->pixel;
+                    const tn_real *at = w;
+                    if (rows) {
+                        dx(rows, vectors, keep, channels, bits, v, w, to, s->row);
+                        continue;
+                    }
+                    for (int y = 0; y < b->rows; y += b->tile_rows)
+                        for (int x = 0; x < b->vectors; x += b->tile_vectors) {
+                            int h = least(b->tile_rows, b->rows - y),
+                                n = least(b->tile_vectors, b->vectors - x);
+                            dx_tile(h, n, x + n == b->vectors ? keep : all, channels, bits, v, at,
+                                    to + y * s->row + x * VL, s->row);
+                            at += channels * h * n * VL;
+                        }
+                }
+}
+
+void tn_k_sparse_dx(const tn_sparse_block *b, const tn_sparse_window *s, int channels, const uint64_t *bits,
+                    const tn_real *v, const tn_real *w, tn_real *image) {
+#define DX_PIXELS(r, c) CASE_OF(r, c, dx_pixels(r, c, b, s, channels, bits, v, w, image))
+    if (b->rows > b->tile_rows || b->vectors > b->tile_vectors)
+        dx_pixels(0, 0, b, s, channels, bits, v, w, image);
+    else
+        switch (b->rows * 8 + b->vectors) { CASES(DX_PIXELS) }
 }

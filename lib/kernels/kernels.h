@@ -30,6 +30,25 @@ enum { TN_MR_MAX = 8, TN_NR_MAX = 32, TN_PANEL_MAX = 48 };
 
 enum { TN_WINOGRAD_TILES = 6 };
 
+/* Most vectors of a tile of sparse_dw and sparse_dx, at most 5 rows of 6, by the height of the product's tile. */
+#define TN_SPARSE_TILE(mr) ((mr) < 8 ? 12 : 20)
+
+/* An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0. */
+typedef struct {
+    int relu, width, row, pixel;
+} tn_sparse_split;
+/* oh x ow pooling windows of kh x kw pixels each, in an image with channels last. */
+typedef struct {
+    int oh, ow, kh, kw;
+    ptrdiff_t row, pixel;
+    const char *soon; /* written next: fetched meanwhile, `step` bytes a pixel */
+    int step;
+} tn_sparse_window;
+/* rows x vectors of a window, of the last vector the first `lanes` lanes, worked on by tiles. */
+typedef struct {
+    int rows, vectors, lanes, tile_rows, tile_vectors;
+} tn_sparse_block;
+
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
 typedef struct tn_kernels {
@@ -99,21 +118,26 @@ typedef struct tn_kernels {
     /* The built-in optimizers, compiled for this level; NULL ends the list: optim/optim.h. */
     const tn_optim_def *const *optims;
     /*
-     * Gradients of a convolution from what is not zero in the gradient of its output, see conv_sparse.c. Images are NHWC, a
-     * row of one is pitch reals. A piece of a window is rows <= 5 by cols <= 6 vectors, rows cols <= sparse_cells.
-     * dw: sum (rows, cols vectors) += value[e] x[off[e] + window], for e = 0 ... n - 1.
-     * dx: for each position p, entries e = start[p] ... start[p + 1] - 1: the window at g + off[p] += sum over e of
-     * value[e] w[channel[e]], w (channels, rows, cols vectors); lanes of the last vector of a row count.
-     * list: the x[i] that are not zero (and have place[i] = which, unless place is NULL) and their tags, in order; returns how
-     * many. value, out and tag have room for a vector more.
+     * Gradients that skip zeros, see conv_sparse.c. Bits of words of 64 tell what is not zero (NaN is not).
+     * split: of planes of n elements, v: gy (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0,
+     * off: base of the element plus where the winner lies in its window; key, off: or NULL.
+     * bits: of the first n elements of each plane, ceil(n / 64) words; v is readable a vector beyond. keys: of window q, place k
+     * in it, channel o: key[q * channels + o] == k, in order q, k, o / 64; channels: a multiple of TN_LANES.
+     * dw: sum[o * sum_ld + r * sum_row + l] = a chain over the n elements i of plane o that are not zero, ascending, each
+     * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width.
+     * dx: for each window, each place in it, a block of a window's gradient, which is added to the image at the place's pixel:
+     * a chain from 0 over the channels o that are not zero, ascending, fma(v[q * channels + o], weight, .). The weights are
+     * tile by tile of the block, each (channels, rows, vectors, width).
      */
-    int sparse_cells;
-    void (*sparse_dw)(int rows, int cols, int n, const int *off, const tn_real *value, const tn_real *x,
-                      ptrdiff_t pitch, tn_real *sum);
-    void (*sparse_dx)(int rows, int cols, int lanes, int positions, const int *start, const int *channel,
-                      const tn_real *value, const int *off, const tn_real *w, tn_real *g, ptrdiff_t pitch);
-    int (*sparse_list)(int n, const tn_real *x, const tn_real *place, tn_real which, const int *tag,
-                       tn_real *value, int *out);
+    void (*sparse_split)(const tn_sparse_split *, int planes, int n, const tn_real *gy, const tn_real *y,
+                         const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
+    void (*sparse_bits)(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
+    void (*sparse_keys)(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
+    void (*sparse_dw)(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
+                      const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
+                      ptrdiff_t sum_row, ptrdiff_t sum_ld);
+    void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
+                      const tn_real *v, const tn_real *w, tn_real *image);
 
     /*
      * sum (taps, TN_LANES) += g x at each tap: lane l of tap t adds g[i] x[i + off[t]] for i = l, l + TN_LANES, ... below

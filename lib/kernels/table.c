@@ -15,13 +15,6 @@ static const tn_optim_def *const optims[] = {
 #undef TN_OPTIM
     NULL};
 
-/* Sums of conv_sparse.c that fit the registers. */
-#ifdef TN_LEVEL_AVX2
-enum { SPARSE_CELLS = 12 };
-#else
-enum { SPARSE_CELLS = 18 };
-#endif
-
 extern const tn_kernels_t TN_LEVEL_NAME(table);
 
 const tn_kernels_t TN_LEVEL_NAME(table) = {
@@ -51,10 +44,11 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .softmax_rows = tn_k_softmax_rows,
     .gather_u8 = tn_k_gather_u8,
     .optims = optims,
-    .sparse_cells = SPARSE_CELLS,
+    .sparse_split = tn_k_sparse_split,
+    .sparse_bits = tn_k_sparse_bits,
+    .sparse_keys = tn_k_sparse_keys,
     .sparse_dw = tn_k_sparse_dw,
     .sparse_dx = tn_k_sparse_dx,
-    .sparse_list = tn_k_sparse_list,
     .planes_dw = tn_k_planes_dw,
     .dropout = tn_k_dropout,
     .planes_gradient = tn_k_planes_gradient,

@@ -90,6 +90,9 @@ static inline V vfrom_int(VI i) {
 static inline int vany(VI m) {
     return m != 0;
 }
+static inline uint32_t vbits_of(VI m) { /* one bit a lane */
+    return m != 0;
+}
 #define VMASK(cond) ((VI) - (VI)(cond)) /* a comparison of two V as a mask */
 
 /* The even and the odd elements of a followed by b. */
@@ -206,6 +209,9 @@ static inline V vmax(V a, V b) {
 static inline int vany(VI m) {
     return _mm256_movemask_ps((V)m) != 0;
 }
+static inline uint32_t vbits_of(VI m) {
+    return (uint32_t)_mm256_movemask_ps((V)m);
+}
 static inline V vload_u8(const unsigned char *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -229,6 +235,9 @@ static inline V vmax(V a, V b) {
 }
 static inline int vany(VI m) {
     return _mm512_movepi32_mask((__m512i)m) != 0;
+}
+static inline uint32_t vbits_of(VI m) {
+    return _mm512_movepi32_mask((__m512i)m);
 }
 static inline V vload_u8(const unsigned char *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
@@ -259,6 +268,9 @@ static inline V vmax(V a, V b) {
 static inline int vany(VI m) {
     return (_mm256_movemask_ps(TN_LOW((V)m)) | _mm256_movemask_ps(TN_HIGH((V)m))) != 0;
 }
+static inline uint32_t vbits_of(VI m) {
+    return (uint32_t)_mm256_movemask_ps(TN_LOW((V)m)) | (uint32_t)_mm256_movemask_ps(TN_HIGH((V)m)) << 8;
+}
 static inline V vload_u8(const unsigned char *p) {
     __m256i lo = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
     __m256i hi = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(p + 8)));
@@ -285,6 +297,9 @@ static inline V vmax(V a, V b) {
 static inline int vany(VI m) {
     return vmaxvq_u32((uint32x4_t)m) != 0;
 }
+static inline uint32_t vbits_of(VI m) {
+    return vaddvq_u32((uint32x4_t)m & (uint32x4_t){1, 2, 4, 8});
+}
 static inline V vload_u8(const unsigned char *p) {
     uint32_t four;
     memcpy(&four, p, sizeof four);
@@ -302,6 +317,8 @@ enum { TN_PANEL = NR };
 #else
 enum { TN_PANEL = 3 * VL };
 #endif
+/* vbits_of all lanes set */
+enum { VALL = (1 << VL) - 1 };
 
 static inline VI vlt(V a, V b) {
     return VMASK(a < b);
