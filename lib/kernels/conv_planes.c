@@ -10,12 +10,12 @@
 /* F(t, l) for every tap of a group and every vector of its lanes. */
 #if defined(TN_LEVEL_PLAIN)
 enum { TAPS = 1 };
-#define LANES(F, t)                                                                                      \
-    F(t, 0)                                                                                              \
-    F(t, 1)                                                                                              \
-    F(t, 2)                                                                                              \
-    F(t, 3) F(t, 4) F(t, 5) F(t, 6) F(t, 7) F(t, 8) F(t, 9) F(t, 10) F(t, 11) F(t, 12) F(t, 13) F(t, 14) \
-        F(t, 15)
+#define LANES(F, t) \
+    F(t, 0)         \
+    F(t, 1)         \
+    F(t, 2)         \
+    F(t, 3)         \
+    F(t, 4) F(t, 5) F(t, 6) F(t, 7) F(t, 8) F(t, 9) F(t, 10) F(t, 11) F(t, 12) F(t, 13) F(t, 14) F(t, 15)
 #define GROUP(F) LANES(F, 0)
 #elif defined(TN_LEVEL_NEON)
 enum { TAPS = 5 };
