@@ -13,7 +13,8 @@
 
 enum {
     CHUNKS = 16,
-    PIECES = 64,       /* of a window, at most */
+    PIECES = 512,      /* of a window, at most */
+    NARROW = 6,        /* reals across a piece at the level with the shortest vectors */
     BAND = 28 * 1024,  /* bytes of image that stay in the first-level cache while all channels pass */
     SLICE = 36 * 1024, /* bytes of weights that stay there while all positions pass */
     LEAST = 8,         /* sums at once: fewer do not hide the latency of a multiply-add */
@@ -60,10 +61,20 @@ static int at_most(int a, int b) {
     return a < b ? a : b;
 }
 
+/* Of at most cells vectors. whole: several rows only where a piece is as wide as the window. */
+static void piece_shape(int kh, int vectors, int cells, int whole, int *rows, int *cols) {
+    *rows = at_most(at_most(kh, MOST_ROWS), cells);
+    *cols = at_most(at_most(cells / *rows, MOST_COLS), vectors);
+    if (!whole || *cols == vectors) return;
+    *cols = at_most(at_most(cells, MOST_COLS), vectors);
+    *rows = *cols == vectors ? at_most(at_most(kh, MOST_ROWS), cells / vectors) : 1;
+}
+
 /* Cuts a window into pieces of at most cells vectors; width reals a vector. */
-static void cut(pieces *ps, int kh, int segment, int width, int cells) {
-    int vectors = (segment + width - 1) / width, rows = at_most(at_most(kh, MOST_ROWS), cells);
-    int cols = at_most(at_most(cells / rows, MOST_COLS), vectors), across = (vectors + cols - 1) / cols;
+static void cut(pieces *ps, int kh, int segment, int width, int cells, int whole) {
+    int vectors = (segment + width - 1) / width, rows, cols;
+    piece_shape(kh, vectors, cells, whole, &rows, &cols);
+    int across = (vectors + cols - 1) / cols;
     ps->n = 0;
     for (int r = 0; r < kh; r += rows)
         for (int c = 0; c < across; c++) {
@@ -72,12 +83,6 @@ static void cut(pieces *ps, int kh, int segment, int width, int cells) {
             ps->p[ps->n++] =
                 (piece){r, at_most(rows, kh - r), v0 * width, v1 - v0, end - (v1 - 1) * width, 0};
         }
-}
-
-static int piece_count(int kh, int segment, int width, int cells) {
-    int vectors = (segment + width - 1) / width, rows = at_most(at_most(kh, MOST_ROWS), cells);
-    int cols = at_most(at_most(cells / rows, MOST_COLS), vectors);
-    return ((kh + rows - 1) / rows) * ((vectors + cols - 1) / cols);
 }
 
 /* ---- one image ---- */
@@ -167,9 +172,10 @@ static void weights_of_image(const job *j, const room *r, int chunk, int i) {
     }
 }
 
-/* For every position, in the order of the pooling windows and the places in them: its channels with a gradient. */
+/* For every position that pooling sees, row by row: its channels with a gradient. */
 static void lists_of_positions(const job *j, const room *r, int i) {
-    const int co = j->p->pool.c, out = j->out;
+    const tn_window *pool = &j->p->pool;
+    const int co = pool->c, out = j->out;
     const size_t all = (size_t)co * (size_t)out, at = (size_t)i * all;
     const tn_real *v = behind_relu(j, all, j->gy + at, j->y + at, r->value);
     j->k->transpose(co, out, v, out, r->turned, co);
@@ -178,8 +184,10 @@ static void lists_of_positions(const job *j, const room *r, int i) {
         j->k->transpose(co, out, r->place, out, r->turned_place, co);
     }
     int n = 0, p = 0;
-    for (int q = 0; q < out; q++)
-        for (int s = 0; s < j->places; s++, p++) {
+    for (int y = 0; y < pool->oh * pool->kh; y++)
+        for (int x = 0; x < pool->ow * pool->kw; x++, p++) {
+            const int q = y / pool->kh * pool->ow + x / pool->kw;
+            const int s = y % pool->kh * pool->kw + x % pool->kw;
             const size_t row = (size_t)q * (size_t)co;
             r->start[p] = n, r->tag[p] = j->base[q] + j->shift[s];
             n += j->k->sparse_list(co, r->turned + row, j->places > 1 ? r->turned_place + row : NULL,
@@ -188,13 +196,18 @@ static void lists_of_positions(const job *j, const room *r, int i) {
     r->start[p] = n;
 }
 
+/*
+ * A pixel gets its terms in the order of the positions, however a level cuts the window: positions go row by row, so a
+ * pixel meets the window's last rows first, and in a row its last columns; the pieces are passed in that order, and none
+ * has several rows but a part of the columns.
+ */
 static void input_of_image(const job *j, const room *r, int i) {
     const tn_window *g = &j->p->conv.g;
     const size_t len = (size_t)g->c * (size_t)g->h * (size_t)g->w;
     tn_real *gx = j->gx + (size_t)i * len;
     lists_of_positions(j, r, i);
     memset(r->image, 0, j->image_len * sizeof *r->image);
-    for (int c = 0; c < j->slices.n; c++) {
+    for (int c = j->slices.n - 1; c >= 0; c--) {
         const piece *p = &j->slices.p[c];
         j->k->sparse_dx(p->rows, p->cols, p->lanes, j->out * j->places, r->start, r->off, r->list, r->tag,
                         j->slice + p->at, r->image + (size_t)p->row * (size_t)j->pitch + p->lane, j->pitch);
@@ -309,13 +322,12 @@ static void lay_out(tn_tape *t, job *j) {
     int fit = (BAND / (int)sizeof(tn_real) / j->pitch - g->kh + 1) / pool->kh;
     j->band = fit < 1 ? 1 : at_most(fit, pool->oh);
     offsets(t, j);
-    cut(&j->sums, g->kh, segment, width, j->k->sparse_cells);
+    cut(&j->sums, g->kh, segment, width, j->k->sparse_cells, 0);
     for (int c = 0; c < j->sums.n; c++)
         j->sums.p[c].at = j->sums.len, j->sums.len += (size_t)(j->sums.p[c].rows * j->sums.p[c].cols * width);
     int cells = SLICE / (int)sizeof(tn_real) / width / co;
     cells = cells < LEAST ? LEAST : at_most(cells, j->k->sparse_cells);
-    cut(&j->slices, g->kh, segment, width,
-        piece_count(g->kh, segment, width, cells) <= PIECES ? cells : j->k->sparse_cells);
+    cut(&j->slices, g->kh, segment, width, cells, 1);
     for (int c = 0; c < j->slices.n; c++) {
         const piece *p = &j->slices.p[c];
         j->slices.p[c].at = j->slices.len, j->slices.len += (size_t)co * (size_t)(p->rows * p->cols * width);
@@ -364,7 +376,9 @@ void tn_conv_pool_backward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real
              .add = add,
              .gx = gx};
     j.chunks = at_most(p->conv.n, CHUNKS), j.want_w = gw != NULL, j.want_b = gb != NULL;
-    if (!tn_gemm_own() || piece_count(g->kh, g->kw * g->c, j.k->width, j.k->sparse_cells) > PIECES) {
+    const int across =
+        (g->kw * g->c + NARROW - 1) / NARROW; /* the same way at all levels: it decides the bits */
+    if (!tn_gemm_own() || g->kh > PIECES / across) {
         by_scattering(t, p, x, w, y, winner, gy, add, gx, gw, gb);
         tn_rewind(t, place);
         return;

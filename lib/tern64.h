@@ -36,8 +36,6 @@
 #define tn_bind tn64_bind
 #define tn_broadcast_shape tn64_broadcast_shape
 #define tn_broadcast_to tn64_broadcast_to
-#define tn_cell_backward tn64_cell_backward
-#define tn_cell_forward tn64_cell_forward
 #define tn_channel_sums tn64_channel_sums
 #define tn_clamp tn64_clamp
 #define tn_clip_norm tn64_clip_norm
@@ -55,6 +53,8 @@
 #define tn_conv_fwd tn64_conv_fwd
 #define tn_conv_input_grad tn64_conv_input_grad
 #define tn_conv_new tn64_conv_new
+#define tn_conv_planes_fit tn64_conv_planes_fit
+#define tn_conv_planes_grad tn64_conv_planes_grad
 #define tn_conv_pool_backward tn64_conv_pool_backward
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd

@@ -144,14 +144,14 @@ typedef struct tn_kernels {
      * output pixel (r, c) is x[r * row + c + off[p]], and its sum one chain over p, started at 0, of fused
      * multiply-adds; then the bias (or NULL) is added, then max(0, .) with relu (NaN stays NaN).
      *
-     * conv_pixels: planes, out[o * plane + r * ow + c], lanes over pixels. Weights (k, co), row stride ldw. When ow is
-     * less than a vector, x is read up to a vector beyond each row's start.
+     * conv_pixels: planes, out[o * plane + r * pitch + c], lanes over pixels. Weights (k, co), row stride ldw. When pitch
+     * has room for whole vectors, they are written; then, and when ow is less than a vector, x is read as far.
      * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
      * (k, vectors * width) and bias filled up with zeros.
      */
     void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                         const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
-                        ptrdiff_t plane);
+                        ptrdiff_t pitch, ptrdiff_t plane);
     void (*conv_channels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
                           const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
     /*
@@ -164,6 +164,8 @@ typedef struct tn_kernels {
                            unsigned char *place, size_t room);
     void (*max_pool_channels)(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
                               ptrdiff_t ld, tn_real *y, tn_real *place);
+    void (*copy_rows)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                      ptrdiff_t ld_dst);
     /* Whole numbers from 0 to 255 to bytes. */
     void (*to_u8)(size_t n, const tn_real *x, unsigned char *out);
     /*

@@ -65,6 +65,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .conv_channels = tn_k_conv_channels,
     .max_pool_plane = tn_k_max_pool_plane,
     .max_pool_channels = tn_k_max_pool_channels,
+    .copy_rows = tn_k_copy_rows,
     .to_u8 = tn_k_to_u8,
     .winograd_weights = tn_k_winograd_weights,
     .winograd_input = tn_k_winograd_input,
