@@ -235,10 +235,11 @@ static void put(const job *j, size_t n, const tn_real *from, unsigned add, tn_re
  * Chunks of the weights' gradients: a block of dg by some rows of the transposed gradient, which are columns of edge. A
  * piece of dg's panel stays in L1 while the rows go by, and edge's columns are read as they lie.
  */
-enum { STEP_K = 128, CHUNKS = 4 }; /* CHUNKS: at least so many */
+enum { STEP_K = 128 };
 
+/* Pieces that the rows are cut into: four chunks or more, but rows enough to pay for bringing in dg's panel. */
 static int row_chunks(const tn_recurrent *r) {
-    return r->blocks >= CHUNKS ? 2 : CHUNKS / r->blocks;
+    return r->cell == TN_LSTM ? 1 : r->cell == TN_GRU ? 2 : 4;
 }
 
 /* The panel after the one of units u... and rows from p on, for the next product. */

@@ -86,7 +86,8 @@ static void padding_is_not_seen(void **state) {
             tn_t *x = sequence(r.t, 5, 4, 3);
             for (int s = 0; s < 5; s++)
                 for (int i = 0; i < 4; i++)
-                    for (int k = 0; pass && s >= length[i] && k < 3; k++) x->x[(s * 4 + i) * 3 + k] = 1000;
+                    for (int k = 0; pass && s >= length[i] && k < 3; k++)
+                        x->x[(s * 4 + i) * 3 + k] = (tn_real)NAN;
             tn_rnn_out o = tn_rnn_fwd(&r.l, x, NULL, NULL, length);
             tn_backward(tn_add(tn_sum(tn_square(o.y)), tn_sum(tn_square(o.h_n))), r.ps, 0);
             y[pass] = o.y->x;
@@ -105,6 +106,34 @@ static void padding_is_not_seen(void **state) {
         free(kept);
         rig_free(&r);
     }
+}
+
+/* What classifiers take is the last layer's h_n, from a batch as it lies in memory; its gradients are the same. */
+static void last_state(void **state) {
+    (void)state;
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++)
+        for (int way = 0; way < 4; way++) {
+            rig r;
+            int both = way & 1, layers = way < 2 ? 1 : 2, n = 21, h = 35, steps = 4;
+            rig_new(&r, (tn_cell)cell, 3, h, layers, both, 0);
+            size_t flat;
+            tn_real *g = tn_params_flat_grad(r.ps, &flat), *kept = malloc(flat * sizeof *kept);
+            tn_t *x = sequence(r.t, n, steps, 3);
+            tn_t *last = tn_rnn_last(&r.l, x);
+            assert_true(last->nd == 2 && last->dim[0] == n && last->dim[1] == h * (1 + both));
+            tn_backward(tn_sum(tn_square(last)), r.ps, 0);
+            memcpy(kept, g, flat * sizeof *kept);
+            tn_t *hn = tn_rnn_fwd(&r.l, tn_transpose(x, 0, 1), NULL, NULL, NULL).h_n;
+            hn = tn_slice(hn, 0, (layers - 1) * (1 + both), layers * (1 + both));
+            for (int d = 0; d <= both; d++)
+                for (int i = 0; i < n; i++)
+                    assert_true(
+                        same_bits(last->x + (i * (1 + both) + d) * h, hn->x + (d * n + i) * h, (size_t)h));
+            tn_backward(tn_sum(tn_square(hn)), r.ps, 0);
+            assert_true(same_bits(kept, g, flat));
+            free(kept);
+            rig_free(&r);
+        }
 }
 
 /* Between the layers alone, by sequence: cut batches give the same masks. */
@@ -158,6 +187,8 @@ static void wrong_shapes(void **state) {
     tn_tape *t = r.t;
     assert_panics(t, tn_rnn_fwd(&r.l, tn_full(t, 1, 2, (int[]){2, 3}), NULL, NULL, NULL), "tn_rnn_fwd",
                   "(steps, rows, in)", "2");
+    assert_panics(t, tn_rnn_last(&r.l, tn_full(t, 1, 2, (int[]){2, 3})), "tn_rnn_last", "(rows, steps, in)",
+                  "2");
     assert_panics(t, tn_rnn_fwd(&r.l, sequence(t, 2, 2, 5), NULL, NULL, NULL), "recurrent", "(12, 3)",
                   "input of 5");
     assert_panics(t, tn_rnn_fwd(&r.l, sequence(t, 2, 2, 3), tn_full(t, 0, 3, (int[]){1, 2, 4}), NULL, NULL),
@@ -177,6 +208,7 @@ int main(void) {
         cmocka_unit_test(start),
         cmocka_unit_test(step_by_step),
         cmocka_unit_test(padding_is_not_seen),
+        cmocka_unit_test(last_state),
         cmocka_unit_test(dropout_between),
         cmocka_unit_test(operations),
         cmocka_unit_test(wrong_shapes),

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The kernels of recurrent layers at every vector level that this machine runs: products by panels and cells, bit for bit
+ * equal to the plain level and close to the formulas in a wider type; NaN and infinity pass.
+ */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include "kernels.h"
+
+#ifdef TN_DOUBLE
+static const double eps = DBL_EPSILON;
+#else
+static const double eps = FLT_EPSILON;
+#endif
+
+static const tn_kernels_t *level[4];
+static int levels;
+
+static uint64_t state = 1;
+static tn_real uniform(void) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return (tn_real)((double)(state >> 11) * 0x1p-52 - 1);
+}
+
+static tn_real *reals(size_t n, double scale) {
+    tn_real *p = malloc(n * sizeof *p);
+    assert_non_null(p);
+    for (size_t i = 0; i < n; i++) p[i] = (tn_real)(scale * (double)uniform());
+    return p;
+}
+
+static void same(const char *what, const char *name, const tn_real *got, const tn_real *want, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (memcmp(got + i, want + i, sizeof *got) != 0 && !(isnan(got[i]) && isnan(want[i])))
+            fail_msg("%s, %s: element %zu is %a, not %a", what, name, i, (double)got[i], (double)want[i]);
+}
+
+static void near(const char *what, double got, double want, double tolerance) {
+    if (isnan(want) ? !isnan(got) : !(got == want || fabs(got - want) <= tolerance))
+        fail_msg("%s: %.9g, not %.9g", what, got, want);
+}
+
+/* ---- products ---- */
+
+enum { COLS = 96, LDC = COLS + 3, MOST_M = 37, MOST_K = 331 }; /* COLS: whole vectors of every level */
+
+/* All COLS columns of B by panels, two widths of them in turn, as a level packs them; more rows of C are not touched. */
+static void by_panels(const tn_kernels_t *k, int m, int depth, int columns, const tn_real *a,
+                      ptrdiff_t stride, const tn_real *b, tn_real *c, int add) {
+    tn_real *panel = malloc((size_t)depth * COLS * sizeof *panel);
+    assert_non_null(panel);
+    for (int u = 0, w, turn = 0; u < COLS; u += w, turn++) {
+        w = turn % 3 == 0 ? k->panel : turn % 3 == 1 ? k->width : 2 * k->width;
+        if (w > COLS - u) w = COLS - u;
+        if (w > k->panel) w = k->panel;
+        for (int p = 0; p < depth; p++) memcpy(panel + p * w, b + p * COLS + u, (size_t)w * sizeof *b);
+        tn_panel_product s = {.m = m, .w = w, .k = depth, .columns = columns, .a = a, .stride = stride};
+        s.panel = panel, s.c = c + u, s.ldc = LDC, s.add = add;
+        if (turn % 2) s.soon[0] = b, s.soon_len[0] = 1000, s.soon[1] = a, s.soon_len[1] = (size_t)(turn * 40);
+        k->panel_product(&s);
+    }
+    free(panel);
+}
+
+static void product(int m, int depth, int columns, int add, int special) {
+    ptrdiff_t stride = columns ? m + 5 : depth + 2;
+    tn_real *a = reals((size_t)stride * (size_t)(columns ? depth : m) + 64, 1);
+    tn_real *b = reals((size_t)depth * COLS, 1), *start = reals((size_t)(m + 1) * LDC, 1), *want = NULL;
+    if (special) {
+        a[columns ? (depth / 2) * stride : depth / 2] = NAN;
+        b[COLS / 2] = INFINITY;
+    }
+    for (int l = 0; l < levels; l++) {
+        tn_real *c = malloc((size_t)(m + 1) * LDC * sizeof *c);
+        assert_non_null(c);
+        memcpy(c, start, (size_t)(m + 1) * LDC * sizeof *c);
+        by_panels(level[l], m, depth, columns, a, stride, b, c, add);
+        if (l) {
+            same("product", level[l]->name, c, want, (size_t)(m + 1) * LDC);
+            free(c);
+            continue;
+        }
+        want = c;
+        for (int i = 0; i <= m; i++)
+            for (int j = 0; j < LDC; j++) {
+                if (i == m || j >= COLS) {
+                    assert_true(c[i * LDC + j] == start[i * LDC + j]);
+                    continue;
+                }
+                double sum = add ? (double)start[i * LDC + j] : 0;
+                for (int p = 0; p < depth; p++)
+                    sum += (double)a[columns ? p * stride + i : i * stride + p] * (double)b[p * COLS + j];
+                if (isfinite(sum))
+                    near("product", (double)c[i * LDC + j], sum, 4 * eps * depth);
+                else
+                    assert_false(isfinite(c[i * LDC + j]));
+            }
+    }
+    free(a), free(b), free(start), free(want);
+}
+
+static void products(void **unused) {
+    (void)unused;
+    static const int depth[] = {1, 2, 29, 128, 158, 161, MOST_K};
+    for (int m = 1; m <= MOST_M; m += m < 18 ? 1 : 19)
+        for (int d = 0; d < (int)(sizeof depth / sizeof *depth); d++)
+            product(m, depth[d], (m + d) % 2, m % 3 == 0, m % 5 == 0);
+    for (int m = 1; m < 18; m++) product(m, 30, m % 2 == 0, 1, 0), product(m, 30, m % 2, 0, 1);
+}
+
+/* ---- cells ---- */
+
+enum { ROWS = 3, UNITS = 96, ROW = UNITS + 16, BLOCKS = 4, ALL = ROWS * ROW * BLOCKS };
+
+/* What a cell reads and writes, backward after forward. Kept's order is a level's own: it is not compared. */
+typedef struct {
+    tn_real z[ALL], h0[ALL], c0[ALL], h1[ALL], c1[ALL], kept[5 * ALL], dh[ALL], dc[ALL], dg[ALL], panel[ALL];
+} cell_memory;
+
+static tn_cell_rows rows_of(const tn_kernels_t *k, tn_cell cell, cell_memory *m) {
+    return (tn_cell_rows){.rows = ROWS,
+                          .units = UNITS,
+                          .z = m->z,
+                          .z_row = ROW * BLOCKS,
+                          .z_block = ROW,
+                          .h0 = m->h0,
+                          .c0 = m->c0,
+                          .h1 = m->h1,
+                          .c1 = m->c1,
+                          .h_row = ROW,
+                          .c_row = ROW + 1,
+                          .kept = m->kept,
+                          .kept_row = (ptrdiff_t)k->cell_kept[cell] * UNITS,
+                          .dh = m->dh,
+                          .dc = m->dc,
+                          .d_row = ROW + 2,
+                          .dg = m->dg,
+                          .dg_row = ROW * BLOCKS,
+                          .dg_block = ROW,
+                          .panel = m->panel,
+                          .panel_row = UNITS,
+                          .panel_block = ROWS * ROW};
+}
+
+static double logistic(double x) {
+    return 1 / (1 + exp(-x));
+}
+
+/* One unit by the formulas: z and the states before, dh and dc of the states after, to h, c, and gradients. */
+typedef struct {
+    double h, c, dg[4], dh, dc;
+} unit;
+
+static unit formulas(tn_cell cell, const double z[4], double h0, double c0, double dh, double dc) {
+    unit u = {0};
+    if (cell == TN_RNN_TANH) {
+        u.h = tanh(z[0]), u.dg[0] = dh * (1 - u.h * u.h);
+    } else if (cell == TN_RNN_RELU) {
+        u.h = z[0] > 0 ? z[0] : z[0] <= 0 ? 0 : z[0];
+        u.dg[0] = z[0] > 0 ? dh : z[0] <= 0 ? 0 * dh : NAN;
+    } else if (cell == TN_GRU) {
+        double r = logistic(z[0]), w = logistic(z[1]), n = tanh(z[2] + r * z[3]);
+        u.h = (1 - w) * n + w * h0;
+        u.dg[0] = dh * (1 - w) * (1 - n * n), u.dg[1] = u.dg[0] * z[3] * r * (1 - r);
+        u.dg[2] = dh * (h0 - n) * w * (1 - w), u.dg[3] = u.dg[0] * r, u.dh = dh * w;
+    } else {
+        double i = logistic(z[0]), f = logistic(z[1]), g = tanh(z[2]), o = logistic(z[3]);
+        u.c = f * c0 + i * g;
+        double t = tanh(u.c), d = dc + dh * o * (1 - t * t);
+        u.h = o * t, u.dc = d * f;
+        u.dg[0] = d * g * i * (1 - i), u.dg[1] = d * c0 * f * (1 - f);
+        u.dg[2] = d * i * (1 - g * g), u.dg[3] = dh * t * o * (1 - o);
+    }
+    return u;
+}
+
+static void fill(cell_memory *m) {
+    tn_real *all = (tn_real *)m;
+    for (size_t i = 0; i < sizeof *m / sizeof *all; i++) all[i] = uniform();
+    for (int i = 0; i < ALL; i++) m->z[i] *= (tn_real)(i % 7 == 0 ? 200 : i % 5 == 0 ? 1e-3 : 4);
+    static const tn_real special[] = {NAN,           INFINITY,       -INFINITY, 0,
+                                      (tn_real)-0.0, (tn_real)1e-30, 1000,      -1000};
+    for (int i = 0; i < 8; i++) { /* in the last row, one block each */
+        m->z[2 * ROW * BLOCKS + i] = special[i], m->z[2 * ROW * BLOCKS + ROW + 10 + i] = special[i];
+        m->z[2 * ROW * BLOCKS + 2 * ROW + 20 + i] = special[i];
+        m->z[2 * ROW * BLOCKS + 3 * ROW + 30 + i] = special[i];
+    }
+    m->dh[2 * (ROW + 2) + 50] = NAN;
+}
+
+static void cells(void **unused) {
+    (void)unused;
+    static cell_memory start, want, got;
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++) {
+        int blocks = cell >= TN_GRU ? 4 : 1;
+        fill(&start);
+        for (int l = 0; l < levels; l++) {
+            cell_memory *m = l ? &got : &want;
+            *m = start;
+            tn_cell_rows s = rows_of(level[l], (tn_cell)cell, m);
+            level[l]->cell[cell](&s), level[l]->cell_back[cell](&s);
+            memset(m->kept, 0, sizeof m->kept);
+            if (l) same("cell", level[l]->name, (tn_real *)m, (tn_real *)&want, sizeof *m / sizeof(tn_real));
+        }
+        for (int i = 0; i < ROWS; i++)
+            for (int u = 0; u < ROW; u++) {
+                int h = i * ROW + u, c = i * (ROW + 1) + u, d = i * (ROW + 2) + u, z = i * ROW * BLOCKS + u;
+                if (u >= UNITS) {
+                    if (u < ROW - 2) assert_true(want.h1[h] == start.h1[h] && want.dg[z] == start.dg[z]);
+                    continue;
+                }
+                double in[4];
+                for (int b = 0; b < 4; b++) in[b] = (double)start.z[z + b * ROW];
+                unit e = formulas((tn_cell)cell, in, (double)start.h0[h], (double)start.c0[c],
+                                  (double)start.dh[d], (double)start.dc[d]);
+                near("h", (double)want.h1[h], e.h, 16 * eps * fmax(1, fabs(e.h)));
+                near("dh", (double)want.dh[d], e.dh, 16 * eps);
+                if (cell == TN_LSTM) near("c", (double)want.c1[c], e.c, 16 * eps);
+                if (cell == TN_LSTM) near("dc", (double)want.dc[d], e.dc, 16 * eps);
+                for (int b = 0; b < blocks; b++) {
+                    if (isfinite(e.dg[b]))
+                        near("dg", (double)want.dg[z + b * ROW], e.dg[b], 64 * eps * fmax(1, fabs(in[3])));
+                    same("panel", "plain", &want.panel[b * ROWS * ROW + i * UNITS + u], &want.dg[z + b * ROW],
+                         1);
+                    if (isnan(e.dg[b])) assert_true(isnan(want.dg[z + b * ROW]));
+                }
+            }
+    }
+}
+
+int main(void) {
+    static const char *const names[] = {"plain", "avx2", "avx512", "neon"};
+    for (int i = 0; i < 4; i++)
+        if (tn_kernels_level(names[i])) level[levels++] = tn_kernels_level(names[i]);
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(cells)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
