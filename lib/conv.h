@@ -29,8 +29,8 @@ int tn_conv_fast_forward(tn_tape *, const tn_conv_plan *, const tn_window *pool,
  * output, where ReLU came last, or NULL. For shapes that fit: short sums, stride 1.
  */
 int tn_conv_planes_fit(const tn_conv_plan *);
-void tn_conv_planes_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy, const tn_real *y,
-                         unsigned add, tn_real *gw, tn_real *gb);
+void tn_conv_planes_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy,
+                         const tn_real *y, unsigned add, tn_real *gw, tn_real *gb);
 void tn_conv_input_grad(tn_tape *, const tn_conv_plan *, const tn_real *gy, const tn_real *w, int add,
                         tn_real *gx);
 void tn_conv_weight_grad(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *gy, int add,

@@ -37,6 +37,7 @@ typedef struct {
     int relu, chunks;
     int oh, ow;           /* output that is made: without what pooling drops at the edges */
     int padded;           /* images are copied into a frame of zeros */
+    int pitch;            /* pixels: of a row that will be pooled, whole vectors */
     int row, plane;       /* of an image as the kernels see it */
     int vectors, ld;      /* channels: vectors of a panel; all channels, whole panels */
     int band;             /* channels: output rows at a time */
@@ -101,14 +102,15 @@ static void lay_out(tn_tape *t, job *j) {
         return;
     }
     j->oh = pool ? pool->oh * pool->kh : g->oh, j->ow = pool ? pool->ow * pool->kw : g->ow;
-    j->padded = g->ph || g->pw || (j->way == PIXELS && j->ow < j->k->width);
+    j->pitch = (j->ow + j->k->width - 1) / j->k->width * j->k->width;
+    j->padded = g->ph || g->pw || (j->way == PIXELS && (pool || j->ow < j->k->width));
     j->row = g->w + 2 * g->pw, j->plane = j->row * (g->h + 2 * g->ph);
     int *off = tn_scratch(t, (size_t)j->p->k * sizeof *off), n = 0;
     for (int c = 0; c < g->c; c++)
         for (int i = 0; i < g->kh; i++)
             for (int l = 0; l < g->kw; l++) off[n++] = c * j->plane + i * j->row + l;
     j->off = off;
-    size_t pixels = (size_t)j->oh * (size_t)j->ow;
+    size_t pixels = (size_t)j->oh * (size_t)j->pitch;
     if (j->padded) j->image_len = whole_lines((size_t)g->c * (size_t)j->plane);
     if (j->way == CHANNELS) {
         int unit = 2 * (pool ? pool->kh : 1), line = j->ow * j->ld;
@@ -129,21 +131,19 @@ static void lay_out(tn_tape *t, job *j) {
 /* The inside of the frame; its zeros are written once a chunk. */
 static void frame(const job *j, const tn_real *x, tn_real *out) {
     const tn_window *g = &j->p->g;
-    for (int c = 0; c < g->c; c++)
-        for (int r = 0; r < g->h; r++, x += g->w)
-            memcpy(out + (size_t)c * (size_t)j->plane + (size_t)((r + g->ph) * j->row + g->pw), x,
-                   (size_t)g->w * sizeof *x);
+    for (int c = 0; c < g->c; c++, x += (ptrdiff_t)g->h * g->w, out += j->plane)
+        j->k->copy_rows(g->h, g->w, x, g->w, out + (ptrdiff_t)g->ph * j->row + g->pw, j->row);
 }
 
 static void by_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
     const tn_window *pool = j->pool;
-    int co = j->p->co, plane = j->oh * j->ow;
+    int co = j->p->co, pitch = pool ? j->pitch : j->ow, plane = j->oh * pitch;
     j->k->conv_pixels(j->p->k, j->off, j->oh, j->ow, x, j->row, co, j->w, co, j->bias, j->relu, pool ? z : y,
-                      plane);
+                      pitch, plane);
     if (!pool) return;
     size_t out = (size_t)(pool->oh * pool->ow);
     for (int o = 0; o < co; o++)
-        j->k->max_pool_plane(pool->oh, pool->ow, pool->kh, pool->kw, z + (size_t)o * (size_t)plane, j->ow,
+        j->k->max_pool_plane(pool->oh, pool->ow, pool->kh, pool->kw, z + (size_t)o * (size_t)plane, pitch,
                              y + (size_t)o * out, winner + (size_t)o * out, (size_t)(co - o) * out);
 }
 

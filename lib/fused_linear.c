@@ -6,6 +6,7 @@
  */
 #include "internal.h"
 #include "kernels/kernels.h"
+#include <string.h>
 
 typedef struct {
     tn_act act;
@@ -29,9 +30,21 @@ typedef struct {
     int units, half; /* of a chunk of the second: rows of dw, and where its columns are cut in two */
     const tn_real *gy, *y, *x, *packed_w;
     const tn_real *dz;
-    tn_real *own_dz, *turned, *dx, *dw, *db;
+    tn_real *own_dz, *own_x, *turned, *dx, *dw, *db;
+    int ldx; /* row stride of x, or of its copy own_x */
     unsigned add;
 } back;
+
+/*
+ * The weight gradient's product reads x as it lies when rows begin on a line and do not crowd into few sets of the
+ * first-level cache. Others are copied to rows an odd number of lines apart.
+ */
+static int row_stride(int in, int n) {
+    enum { LINE = 64 / (int)sizeof(tn_real), MOST = 256 };
+    int lines = (in + LINE - 1) / LINE, shared = lines & -lines; /* the power of two in lines */
+    if (in % LINE == 0 && shared * (n < MOST ? n : MOST) <= MOST) return in;
+    return (lines | 1) * LINE;
+}
 
 /* Some rows of the batch: dz, its transpose, dx = dz w, while they are in the cache. */
 static void back_rows(void *arg, int chunk) {
@@ -41,6 +54,9 @@ static void back_rows(void *arg, int chunk) {
     if (b->own_dz)
         tn_act_slope(b->act, (size_t)(r1 - r0) * (size_t)b->out, b->gy + at, b->y + at, b->own_dz + at);
     if (b->dw) b->k->pack_a(b->out, b->n, r0, r1, b->dz, b->out, b->turned);
+    for (int i = r0; i < r1 && b->own_x; i++)
+        memcpy(b->own_x + (size_t)i * (size_t)b->ldx, b->x + (size_t)i * (size_t)b->in,
+               (size_t)b->in * sizeof *b->x);
     if (b->dx)
         b->k->gemm(r1 - r0, b->in, b->out, b->dz + at, b->out, 1, b->packed_w,
                    b->dx + (size_t)r0 * (size_t)b->in, b->in, b->add & 1, NULL, 0);
@@ -49,11 +65,12 @@ static void back_rows(void *arg, int chunk) {
 /* A block of dw = dz' x, and some of the bias gradient. */
 static void back_block(void *arg, int chunk) {
     const back *b = arg;
+    const tn_real *x = b->own_x ? b->own_x : b->x;
     int r0 = chunk / 2 * b->units, r1 = r0 + b->units < b->out ? r0 + b->units : b->out;
     int c0 = chunk % 2 ? b->half : 0, c1 = chunk % 2 ? b->in : b->half;
     if (b->dw && r0 < r1 && c0 < c1)
-        b->k->gemm_packed_a(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->n, b->x + c0, b->in,
-                            1, b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1);
+        b->k->gemm_packed_a(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->n, x + c0, b->ldx, 1,
+                            b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1);
     int o0 = chunk * BIAS_COLS, o1 = o0 + BIAS_COLS < b->out ? o0 + BIAS_COLS : b->out;
     if (b->db && o0 < o1) b->k->col_sum(b->n, o1 - o0, b->dz + o0, b->out, (b->add >> 2) & 1, b->db + o0);
 }
@@ -75,6 +92,8 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     if (need & 1) b.dx = gx[0], b.packed_w = tn_packed(w, 0);
     if (need & 2) b.dw = gx[1], b.turned = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 4) b.db = gx[2];
+    b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
+    if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
     b.rows = b.rows < ROWS ? ROWS : (b.rows + 7) / 8 * 8;
     tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One recurrent layer in one direction: what the fused op, its cells and its expansion share. Gates stand in PyTorch's
+ * One recurrent layer in one direction: what the fused op, its passes and its expansion share. Gates stand in PyTorch's
  * order: LSTM i f g o, GRU r z n; the GRU's reset gate acts on the hidden product with its bias.
  */
 #ifndef TN_RECURRENT_H
@@ -8,33 +8,72 @@
 #include "internal.h"
 #include "kernels/kernels.h"
 
+/*
+ * Backward reads what forward leaves in rows: for each edge between steps (edge t lies before step t, whatever the
+ * direction) and each row of the batch, [x of the step that this edge's state enters, 1, state, 1]: the left factor of
+ * the step's product, and of the weights' and biases' gradients over all steps.
+ */
 typedef struct {
     tn_cell cell;
     int steps, rows, in, hidden; /* T, N, I, H */
     int gates;                   /* of H units each: 1, 3 or 4 */
-    int reverse;                 /* from the last step to the first */
-    const int *length;           /* of each row's sequence, or NULL: all of them T */
-    /* kept for backward; (T + 1, N, H): edge t lies before step t, whatever the direction */
-    tn_real *h, *c;
-    tn_real *act;  /* (T, N, gates H) after the nonlinearities */
-    tn_real *keep; /* (T, N, H): LSTM tanh(c), GRU the hidden part of n before the reset gate */
+    int blocks;             /* of H units that a step's products make: as gates, but 4 of a GRU (cells.h) */
+    int reverse;            /* from the last step to the first */
+    int rows_first;         /* x is (rows, steps, in) */
+    int last_only;          /* y is no part of the result */
+    const int *length;      /* of each row's sequence, or NULL: all of them T */
+    int padded;             /* H filled up to whole vectors: units beyond H are 0 */
+    int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
+    tn_real *edge;          /* (T + 1, N, stride) */
+    tn_real *c;             /* LSTM (T + 1, N, padded) */
+    int kept_len;           /* reals a unit that the cell keeps */
+    tn_real *kept;          /* (T, N, padded, kept_len) */
 } tn_recurrent;
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
 
-/*
- * One row through one step. gx: input product with its bias; gh: hidden product with its bias (GRU), or NULL when gx
- * holds the sum. Writes act, keep, h and c of the row.
- */
-void tn_cell_forward(const tn_recurrent *, const tn_kernels_t *, const tn_real *gx, const tn_real *gh,
-                     const tn_real *h0, const tn_real *c0, tn_real *act, tn_real *keep, tn_real *h1,
-                     tn_real *c1);
-/*
- * Back through it: dh, dc hold the gradients of h1, c1 and get those of h0, c0 that do not go through the hidden
- * product. dgx, dgh: gradients of the two products (the same buffer unless GRU).
- */
-void tn_cell_backward(const tn_recurrent *, const tn_real *act, const tn_real *keep, const tn_real *h0,
-                      const tn_real *c0, tn_real *dh, tn_real *dc, tn_real *dgx, tn_real *dgh);
+enum { TN_RECURRENT_ROWS = 16 }; /* of a chunk, which goes through all steps on its own */
+
+static inline int tn_recurrent_chunks(const tn_recurrent *r) {
+    return (r->rows + TN_RECURRENT_ROWS - 1) / TN_RECURRENT_ROWS;
+}
+/* First row of a chunk. */
+static inline int tn_recurrent_row(const tn_recurrent *r, int chunk) {
+    return (int)((long)r->rows * chunk / tn_recurrent_chunks(r));
+}
+static inline size_t tn_recurrent_state(const tn_recurrent *r) {
+    return (size_t)r->rows * (size_t)r->hidden;
+}
+static inline int tn_recurrent_active(const tn_recurrent *r, int row, int step) {
+    return !r->length || step < r->length[row];
+}
+static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int row) {
+    return r->edge + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->stride;
+}
+
+static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) {
+    return r->c + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->padded;
+}
+static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
+    return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
+}
+/* Part i of n of some memory. */
+static inline void tn_share(const void *from, size_t bytes, int i, int n, const void **at, size_t *len) {
+    size_t lo = bytes * (size_t)i / (size_t)n, hi = bytes * (size_t)(i + 1) / (size_t)n;
+    *at = (const char *)from + lo, *len = hi - lo;
+}
+/* Units u... of a panel of units: how many. */
+static inline int tn_recurrent_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {
+    return r->padded - u < k->panel ? r->padded - u : k->panel;
+}
+
+enum { TN_ROWS_FIRST = 1, TN_LAST_ONLY = 2 }; /* x (rows, steps, in); the result has no y */
+/* tn_recurrent_op with these. */
+tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn_t *w_hh, tn_t *b_ih,
+                       tn_t *b_hh, const int *length, int reverse, int flags);
+/* Fills r's buffers, whose first edge holds the initial state, and the result y; w_ih ... b_hh as in src. */
+void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y);
+void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add);
 tn_t *tn_recurrent_expand(tn_t *y);
 /* The shape of the op's one output: y (T, N, H), then the last h (N, H), then, for an LSTM, the last c (N, H). */
 int tn_recurrent_len(const tn_recurrent *);

@@ -57,8 +57,8 @@ tn_t *tn_recurrent_expand(tn_t *y) {
     tn_t **part = tn_scratch(t, (size_t)(r->steps + 2) * sizeof *part);
     for (int k = 0; k < r->steps; k++) {
         int at = r->reverse ? r->steps - 1 - k : k;
-        tn_t *x = tn_reshape(tn_slice(s[TN_SRC_X], 0, at, at + 1), 2, (int[]){r->rows, r->in}), *h1 = h,
-             *c1 = c, *out;
+        tn_t *x = tn_slice(s[TN_SRC_X], r->rows_first, at, at + 1), *h1 = h, *c1 = c, *out;
+        x = tn_reshape(x, 2, (int[]){r->rows, r->in});
         step(r, product(x, s[TN_SRC_WIH], s[TN_SRC_BIH]), product(h, s[TN_SRC_WHH], s[TN_SRC_BHH]), &h1, &c1);
         out = h1;
         if (r->length) {
@@ -66,9 +66,10 @@ tn_t *tn_recurrent_expand(tn_t *y) {
             out = tn_mul(m, h1), h1 = choose(m, h1, h), c1 = c ? choose(m, c1, c) : NULL;
         }
         h = h1, c = c1;
-        part[at] = tn_reshape(out, 1, &flat);
+        if (!r->last_only) part[at] = tn_reshape(out, 1, &flat);
     }
-    part[r->steps] = tn_reshape(h, 1, &flat);
-    if (lstm) part[r->steps + 1] = tn_reshape(c, 1, &flat);
-    return tn_concat(r->steps + 1 + lstm, part, 0);
+    int n = r->last_only ? 0 : r->steps;
+    part[n++] = tn_reshape(h, 1, &flat);
+    if (lstm) part[n++] = tn_reshape(c, 1, &flat);
+    return tn_concat(n, part, 0);
 }

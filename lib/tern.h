@@ -478,6 +478,11 @@ typedef struct {
 typedef struct { tn_t *y, *h_n, *c_n; } tn_rnn_out;
 TN_API tn_rnn     tn_rnn_new(tn_params *, const char *name, tn_cell, int in, int hidden, int layers, int both, double dropout);
 TN_API tn_rnn_out tn_rnn_fwd(const tn_rnn *, tn_t *x, tn_t *h0, tn_t *c0, const int *length);
+/*
+ * What a classifier takes: the last layer's h_n, directions side by side: (rows, directions hidden). x is (rows, steps, in),
+ * as pictures lie in memory. The values of tn_rnn_fwd, without the time and memory for a y that nobody reads.
+ */
+TN_API tn_t      *tn_rnn_last(const tn_rnn *, tn_t *x);
 /* weight (gain, ones) and bias (zeros) of n features; neither decays. */
 typedef struct { tn_param *weight, *bias; double eps; } tn_norm;
 TN_API tn_norm tn_layer_norm_new(tn_params *, const char *name, int n);

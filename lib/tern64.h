@@ -36,8 +36,6 @@
 #define tn_bind tn64_bind
 #define tn_broadcast_shape tn64_broadcast_shape
 #define tn_broadcast_to tn64_broadcast_to
-#define tn_cell_backward tn64_cell_backward
-#define tn_cell_forward tn64_cell_forward
 #define tn_channel_sums tn64_channel_sums
 #define tn_clamp tn64_clamp
 #define tn_clip_norm tn64_clip_norm
@@ -55,6 +53,8 @@
 #define tn_conv_fwd tn64_conv_fwd
 #define tn_conv_input_grad tn64_conv_input_grad
 #define tn_conv_new tn64_conv_new
+#define tn_conv_planes_fit tn64_conv_planes_fit
+#define tn_conv_planes_grad tn64_conv_planes_grad
 #define tn_conv_pool_backward tn64_conv_pool_backward
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
@@ -259,9 +259,12 @@
 #define tn_profile_seconds tn64_profile_seconds
 #define tn_put_add tn64_put_add
 #define tn_record tn64_record
+#define tn_recurrent_backward tn64_recurrent_backward
 #define tn_recurrent_expand tn64_recurrent_expand
+#define tn_recurrent_forward tn64_recurrent_forward
 #define tn_recurrent_len tn64_recurrent_len
 #define tn_recurrent_op tn64_recurrent_op
+#define tn_recurrent_run tn64_recurrent_run
 #define tn_relu tn64_relu
 #define tn_reshape tn64_reshape
 #define tn_result tn64_result
@@ -269,6 +272,7 @@
 #define tn_rng_make tn64_rng_make
 #define tn_rng_next tn64_rng_next
 #define tn_rnn_fwd tn64_rnn_fwd
+#define tn_rnn_last tn64_rnn_last
 #define tn_rnn_new tn64_rnn_new
 #define tn_same_shape tn64_same_shape
 #define tn_save_state tn64_save_state

@@ -53,25 +53,18 @@ static int build_lstm(void *m, const void *c, const tn_model_shape *s, tn_params
     return build(m, "lstm", TN_LSTM, c, s, p, e);
 }
 
-/* (n, c, rows, columns) or (n, rows, columns) -> (rows, n, c columns) */
+/* (n, c, rows, columns) or (n, rows, columns) -> (n, rows, c columns) */
 static tn_t *as_steps(tn_t *x) {
     int n = x->dim[0];
-    if (x->nd == 4 && x->dim[1] > 1)
-        x = tn_transpose(x, 1, 2);
-    else if (x->nd == 4)
-        x = tn_reshape(x, 3, (int[]){n, x->dim[2], x->dim[3]});
-    x = tn_reshape(x, 3, (int[]){n, x->dim[1], -1});
-    return tn_transpose(x, 0, 1);
+    if (x->nd == 3) return x;
+    if (x->dim[1] == 1) return tn_reshape(x, 3, (int[]){n, x->dim[2], x->dim[3]});
+    x = tn_transpose(x, 1, 2);
+    return tn_reshape(x, 3, (int[]){n, x->dim[1], -1});
 }
 
 static tn_t *forward(const void *net_, tn_t *x) {
     const net *m = net_;
-    tn_t *h = tn_rnn_fwd(&m->rnn, as_steps(x), NULL, NULL, NULL).h_n;
-    int n = h->dim[1], at = (m->rnn.layers - 1) * m->rnn.directions;
-    tn_t *last[2];
-    for (int d = 0; d < m->rnn.directions; d++)
-        last[d] = tn_reshape(tn_slice(h, 0, at + d, at + d + 1), 2, (int[]){n, m->rnn.hidden});
-    return tn_linear_fwd(&m->fc, m->rnn.directions == 2 ? tn_concat(2, last, 1) : last[0], TN_ACT_NONE);
+    return tn_linear_fwd(&m->fc, tn_rnn_last(&m->rnn, as_steps(x)), TN_ACT_NONE);
 }
 
 const tn_model_def tn_model_rnn = {

@@ -154,6 +154,46 @@ static void nan_and_infinity(void **unused) {
     tn_tape_free(t);
 }
 
+/* Winograd's algorithm by default, its error within 1e-5 of the largest output; direct sums for who asks for them. */
+static void algorithms(void **unused) {
+    (void)unused;
+    static const int sizes[][5] = {
+        {32, 64, 26, 0, 2}, {17, 33, 13, 1, 3}, {16, 16, 28, 1, 1}}; /* ci, co, h, pad, n */
+    tn_tape *t = tn_tape_new(NULL);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (int pool = 0; pool < 2; pool++) {
+            const int *z = sizes[i], xs[] = {z[4], z[0], z[2], z[2]}, ws[] = {z[1], z[0], 3, 3};
+            tn_real *x = reals((size_t)(xs[0] * xs[1] * xs[2] * xs[3])),
+                    *w = reals((size_t)(z[1] * z[0] * 9));
+            tn_real *b = reals((size_t)z[1]), *y[2], largest = 0;
+            double worst = 0;
+            size_t len = 0;
+            for (int direct = 0; direct < 2; direct++) {
+                tn_conv c = {{1, 1}, {z[3], z[3]}, {1, 1}, 1, direct ? TN_CONV_DIRECT : TN_CONV_AUTO};
+                tn_conv_pool_plan p = {.conv = tn_conv_shape(t, "test", xs, ws, &c), .relu = 1};
+                int h = p.conv.g.oh, o = pool ? h / 2 : h;
+                p.pool = (tn_window){z[1], h, h, 2, 2, h / 2, h / 2, 2, 2, 0, 0, 1, 1};
+                len = (size_t)(z[4] * z[1] * o * o);
+                y[direct] = reals(len);
+                unsigned char *winner = malloc(len);
+                assert_non_null(winner);
+                if (pool)
+                    tn_conv_pool_forward(t, &p, x, w, b, y[direct], winner);
+                else
+                    tn_conv_forward(t, &p.conv, x, w, b, 1, y[direct]);
+                free(winner);
+            }
+            for (size_t k = 0; k < len; k++) {
+                worst = fmax(worst, fabs((double)(y[0][k] - y[1][k])));
+                if (y[1][k] > largest) largest = y[1][k];
+            }
+            assert_true(worst > 0 && worst < 1e-5 * (double)largest);
+            free(x), free(w), free(b), free(y[0]), free(y[1]);
+            tn_tape_reset(t);
+        }
+    tn_tape_free(t);
+}
+
 static void transposes(void **unused) {
     (void)unused;
     const tn_kernels_t *k = tn_kernels_get(NULL);
@@ -173,8 +213,9 @@ static void transposes(void **unused) {
 }
 
 static int run(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(transposes), cmocka_unit_test(known_shapes),
-                                       cmocka_unit_test(odd_shapes), cmocka_unit_test(nan_and_infinity)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(transposes), cmocka_unit_test(algorithms),
+                                       cmocka_unit_test(known_shapes), cmocka_unit_test(odd_shapes),
+                                       cmocka_unit_test(nan_and_infinity)};
     tn_gemm_backend("own", NULL); /* the double build would take OpenBLAS */
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,8 +2,8 @@
 /*
  * Convolution with lanes over the pixels of an output row, for few filters or short sums: a tile is up to FILTERS filters
  * by VECTORS vectors of pixels, so that each load of pixels serves all filters and each weight all vectors. The vectors of
- * a plane are counted along its rows; the last one of a row ends at its edge and overlaps the one before. A tile takes the
- * next ones, wherever they lie.
+ * a plane are counted along its rows; a tile takes the next ones, wherever they lie. Where rows of the result have no room
+ * for whole vectors, the last one of a row ends at its edge and overlaps the one before.
  */
 #include "level.h"
 
@@ -107,9 +107,10 @@ static void filters_of_tile(int filters, const layer *g, const tn_real *x, const
 
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
-                      ptrdiff_t plane) {
+                      ptrdiff_t pitch, ptrdiff_t plane) {
     const layer g = {k, off, ldw, plane, relu};
-    const int blocks = (co + FILTERS - 1) / FILTERS;
+    const int blocks = (co + FILTERS - 1) / FILTERS, few = co / blocks, more = co % blocks;
+    const int roomy = pitch >= (ow + VL - 1) / VL * VL;
     place at;
     for (int r = 0, c = 0; r < oh;) {
         for (int i = 0; i < VECTORS; i++) {
@@ -117,13 +118,13 @@ void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, p
                 at.x[i] = at.x[i - 1], at.out[i] = at.out[i - 1], at.n[i] = 0;
                 continue;
             }
-            int from = c + VL <= ow || ow < VL ? c : ow - VL;
-            at.x[i] = r * row + from, at.out[i] = (ptrdiff_t)r * ow + from, at.n[i] = ow < VL ? ow : VL;
+            int from = roomy || ow < VL || c + VL <= ow ? c : ow - VL;
+            at.x[i] = r * row + from, at.out[i] = r * pitch + from, at.n[i] = roomy || ow > VL ? VL : ow;
             if ((c += VL) >= ow) c = 0, r++;
         }
-        for (int b = 0; b < blocks; b++) {
-            int o = (int)((long)co * b / blocks), o1 = (int)((long)co * (b + 1) / blocks);
-            filters_of_tile(o1 - o, &g, x, w + o, bias ? bias + o : NULL, &at, out + o * plane);
+        for (int b = 0, o = 0, n; b < blocks; b++, o += n) {
+            n = few + (b < more);
+            filters_of_tile(n, &g, x, w + o, bias ? bias + o : NULL, &at, out + o * plane);
         }
     }
 }

@@ -13,6 +13,7 @@
  */
 #ifndef TN_KERNELS_H
 #define TN_KERNELS_H
+#include "cells.h"
 #include "tern.h"
 #include <stddef.h>
 
@@ -25,7 +26,7 @@
 enum { TN_LANES = 16 };
 
 /* Largest register tile of any level; callers size their scratch with it. */
-enum { TN_MR_MAX = 8, TN_NR_MAX = 32 };
+enum { TN_MR_MAX = 8, TN_NR_MAX = 32, TN_PANEL_MAX = 48 };
 
 enum { TN_WINOGRAD_TILES = 6 };
 
@@ -143,14 +144,14 @@ typedef struct tn_kernels {
      * output pixel (r, c) is x[r * row + c + off[p]], and its sum one chain over p, started at 0, of fused
      * multiply-adds; then the bias (or NULL) is added, then max(0, .) with relu (NaN stays NaN).
      *
-     * conv_pixels: planes, out[o * plane + r * ow + c], lanes over pixels. Weights (k, co), row stride ldw. When ow is
-     * less than a vector, x is read up to a vector beyond each row's start.
+     * conv_pixels: planes, out[o * plane + r * pitch + c], lanes over pixels. Weights (k, co), row stride ldw. When pitch
+     * has room for whole vectors, they are written; then, and when ow is less than a vector, x is read as far.
      * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
      * (k, vectors * width) and bias filled up with zeros.
      */
     void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                         const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
-                        ptrdiff_t plane);
+                        ptrdiff_t pitch, ptrdiff_t plane);
     void (*conv_channels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
                           const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
     /*
@@ -163,6 +164,8 @@ typedef struct tn_kernels {
                            unsigned char *place, size_t room);
     void (*max_pool_channels)(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
                               ptrdiff_t ld, tn_real *y, tn_real *place);
+    void (*copy_rows)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                      ptrdiff_t ld_dst);
     /* Whole numbers from 0 to 255 to bytes. */
     void (*to_u8)(size_t n, const tn_real *x, unsigned char *out);
     /*
@@ -184,6 +187,14 @@ typedef struct tn_kernels {
     void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                  const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                  ptrdiff_t pitch);
+    /*
+     * A product of a recurrent layer, see cells.h; a panel has whole vectors of columns, this many at most.
+     */
+    int panel;
+    void (*panel_product)(const tn_panel_product *);
+    /* One time step of a recurrent cell, see cells.h, by tn_cell: forward, backward, and reals kept a unit. */
+    tn_cell_fn *cell[TN_LSTM + 1], *cell_back[TN_LSTM + 1];
+    int cell_kept[TN_LSTM + 1];
 } tn_kernels_t;
 
 /* The table in use; NULL with a message when TERN_SIMD names a level that this machine or build lacks. */

@@ -44,10 +44,21 @@
 #define tn_k_conv_channels     TN_LEVEL_NAME(conv_channels)
 #define tn_k_max_pool_plane    TN_LEVEL_NAME(max_pool_plane)
 #define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
+#define tn_k_copy_rows         TN_LEVEL_NAME(copy_rows)
 #define tn_k_to_u8             TN_LEVEL_NAME(to_u8)
 #define tn_k_gemm_packed_a     TN_LEVEL_NAME(gemm_packed_a)
 #define tn_k_pack_a            TN_LEVEL_NAME(pack_a)
 #define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
+
+#define tn_k_panel_product  TN_LEVEL_NAME(panel_product)
+#define tn_k_tanh_cell      TN_LEVEL_NAME(tanh_cell)
+#define tn_k_tanh_cell_back TN_LEVEL_NAME(tanh_cell_back)
+#define tn_k_relu_cell      TN_LEVEL_NAME(relu_cell)
+#define tn_k_relu_cell_back TN_LEVEL_NAME(relu_cell_back)
+#define tn_k_gru_cell       TN_LEVEL_NAME(gru_cell)
+#define tn_k_gru_cell_back  TN_LEVEL_NAME(gru_cell_back)
+#define tn_k_lstm_cell      TN_LEVEL_NAME(lstm_cell)
+#define tn_k_lstm_cell_back TN_LEVEL_NAME(lstm_cell_back)
 
 void tn_k_pack_b(int k, int n, const tn_real *b, ptrdiff_t rs, ptrdiff_t cs, tn_real *out);
 /* One panel: columns 0..cols-1 of b, cols <= NR, filled up with zeros. */
@@ -93,13 +104,14 @@ void tn_k_stream(size_t n, int arrays, tn_real *const a[], const tn_real *g, tn_
 void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
-                      ptrdiff_t plane);
+                      ptrdiff_t pitch, ptrdiff_t plane);
 void tn_k_conv_channels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
                         const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
 void tn_k_max_pool_plane(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
                          unsigned char *winner, size_t room);
 void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,
                             ptrdiff_t ld, tn_real *y, tn_real *place);
+void tn_k_copy_rows(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst);
 void tn_k_to_u8(size_t n, const tn_real *x, unsigned char *out);
 void tn_k_winograd_weights(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
 void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
@@ -110,4 +122,7 @@ void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, pt
 void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                ptrdiff_t pitch);
+void tn_k_panel_product(const tn_panel_product *);
+tn_cell_fn tn_k_tanh_cell, tn_k_tanh_cell_back, tn_k_relu_cell, tn_k_relu_cell_back, tn_k_gru_cell,
+    tn_k_gru_cell_back, tn_k_lstm_cell, tn_k_lstm_cell_back;
 #endif

@@ -70,6 +70,21 @@ void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const 
             }
 }
 
+/* Short rows, for which memcpy's start costs more than the copy. */
+void tn_k_copy_rows(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
+                    ptrdiff_t ld_dst) {
+    for (int r = 0; r < rows; r++, src += ld_src, dst += ld_dst) {
+        if (cols < VL) {
+            for (int c = 0; c < cols; c++) dst[c] = src[c];
+            continue;
+        }
+        for (int c = 0; c < cols; c += VL) {
+            int at = c + VL <= cols ? c : cols - VL;
+            vstore(dst + at, vload(src + at));
+        }
+    }
+}
+
 void tn_k_to_u8(size_t n, const tn_real *x, unsigned char *out) {
     size_t i = 0;
     for (; i + VL <= n; i += VL) vstore_u8(out + i, vload(x + i));

@@ -33,8 +33,8 @@ static void pack_columns(int k, int cols, const tn_real *b, ptrdiff_t cs, tn_rea
 #else
 
 /*
- * Columns that are contiguous in memory: weights (out, in), used as their transpose. Four rows of the whole panel at a time, so that every line
- * of it is written once.
+ * Columns that are contiguous in memory: weights (out, in), used as their transpose. Four rows of the whole panel at a
+ * time, so that every line of it is written once.
  */
 static void pack_columns(int k, int cols, const tn_real *b, ptrdiff_t cs, tn_real *out) {
     int rows = k - k % 4, turned = cols - cols % TL;

@@ -174,11 +174,14 @@ static void edge_tile(int rows, int cols, int k, const tn_real *a, ptrdiff_t rs,
                       const tn_real *b, tn_real *c, const tile_out *o) {
     tn_real whole[MR * NR], bias[NR];
     tile_out t = {NR, o->bias ? bias : NULL, o->flags};
-    memset(whole, 0, sizeof whole);
-    memset(bias, 0, sizeof bias);
-    if (o->bias) memcpy(bias, o->bias, (size_t)cols * sizeof *bias);
-    if (o->flags & ADD)
+    if (o->bias) {
+        memset(bias, 0, sizeof bias);
+        memcpy(bias, o->bias, (size_t)cols * sizeof *bias);
+    }
+    if (o->flags & ADD) {
+        memset(whole, 0, sizeof whole);
         for (int i = 0; i < rows; i++) memcpy(whole + i * NR, c + i * o->ldc, (size_t)cols * sizeof *c);
+    }
     (cols <= VL ? half_tiles : tiles)[rows](k, a, rs, cs, b, NR, whole, &t);
     for (int i = 0; i < rows; i++) memcpy(c + i * o->ldc, whole + i * NR, (size_t)cols * sizeof *c);
 }

@@ -295,8 +295,13 @@ static inline V vload_u8(const unsigned char *p) {
 #endif
 #endif
 
-/* The register tile is MR rows of two vectors. */
+/* The register tile is MR rows of two vectors; that of a recurrent layer of three where there are 32 registers. */
 enum { NR = 2 * VL };
+#if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
+enum { TN_PANEL = NR };
+#else
+enum { TN_PANEL = 3 * VL };
+#endif
 
 static inline VI vlt(V a, V b) {
     return VMASK(a < b);

@@ -3,7 +3,7 @@
  * Recurrent layers: Elman, GRU and LSTM of any depth, in one direction or both, with PyTorch's names, shapes and initial
  * weights (uniform in +-1/sqrt(hidden)).
  */
-#include "internal.h"
+#include "recurrent.h"
 #include <math.h>
 #include <string.h>
 
@@ -43,6 +43,36 @@ static tn_t *drop_between(const tn_rnn *l, tn_t *x, int layer) {
     return tn_transpose(tn_dropout(tn_transpose(x, 0, 1), l->dropout, key), 0, 1);
 }
 
+/* Layer i in direction d. */
+static tn_t *run(const tn_rnn *l, int i, int d, tn_t *x, tn_t *h0, tn_t *c0, const int *length, int flags) {
+    tn_t *w[4];
+    for (int k = 0; k < 4; k++) w[k] = tn_use(x->tape, l->w[i][d][k]);
+    return tn_recurrent_run(l->cell, x, h0, c0, w[0], w[1], w[2], w[3], length, d, flags);
+}
+
+/* Part of a result from place `at`, in this shape. */
+static tn_t *part(tn_t *out, int at, int nd, const int *dim) {
+    int len = 1;
+    for (int i = 0; i < nd; i++) len *= dim[i];
+    if (at || (size_t)len != out->len) out = tn_slice(out, 0, at, at + len);
+    return tn_reshape(out, nd, dim);
+}
+
+tn_t *tn_rnn_last(const tn_rnn *l, tn_t *x) {
+    TN_CHECK(x->tape, x->nd == 3, "tn_rnn_last: the input must be (rows, steps, in); it has %d dimensions",
+             x->nd);
+    int rows = x->dim[0], whole[3] = {x->dim[1], rows, l->hidden}, last[2] = {rows, l->hidden};
+    for (int i = 0; i < l->layers; i++) {
+        int end = i == l->layers - 1, flags = (i ? 0 : TN_ROWS_FIRST) | (end ? TN_LAST_ONLY : 0);
+        tn_t *y[2];
+        if (i) x = drop_between(l, x, i - 1);
+        for (int d = 0; d < l->directions; d++)
+            y[d] = part(run(l, i, d, x, NULL, NULL, NULL, flags), 0, end ? 2 : 3, end ? last : whole);
+        x = l->directions == 2 ? tn_concat(2, y, end ? 1 : 2) : y[0];
+    }
+    return x;
+}
+
 tn_rnn_out tn_rnn_fwd(const tn_rnn *l, tn_t *x, tn_t *h0, tn_t *c0, const int *length) {
     tn_tape *t = x->tape;
     TN_CHECK(t, x->nd == 3, "tn_rnn_fwd: the input must be (steps, rows, in); it has %d dimensions", x->nd);
@@ -58,15 +88,10 @@ tn_rnn_out tn_rnn_fwd(const tn_rnn *l, tn_t *x, tn_t *h0, tn_t *c0, const int *l
         tn_t *y[2];
         if (i) x = drop_between(l, x, i - 1);
         for (int d = 0; d < l->directions; d++) {
-            tn_t *w[4];
             int at = i * l->directions + d;
-            for (int k = 0; k < 4; k++) w[k] = tn_use(t, l->w[i][d][k]);
-            tn_t *out = tn_recurrent_op(l->cell, x, state_of(h0, at), state_of(c0, at), w[0], w[1], w[2],
-                                        w[3], length, d);
-            y[d] = tn_reshape(tn_slice(out, 0, 0, steps * size), 3, whole);
-            hn[at] = tn_reshape(tn_slice(out, 0, steps * size, (steps + 1) * size), 3, one);
-            if (l->cell == TN_LSTM)
-                cn[at] = tn_reshape(tn_slice(out, 0, (steps + 1) * size, (steps + 2) * size), 3, one);
+            tn_t *out = run(l, i, d, x, state_of(h0, at), state_of(c0, at), length, 0);
+            y[d] = part(out, 0, 3, whole), hn[at] = part(out, steps * size, 3, one);
+            if (l->cell == TN_LSTM) cn[at] = part(out, (steps + 1) * size, 3, one);
         }
         x = l->directions == 2 ? tn_concat(2, y, 2) : y[0];
     }

@@ -78,7 +78,8 @@ static inline void vput(tn_real *p, size_t n, V v) {
 /*
  * State below the smallest normal number becomes 0. The averages of a dead unit shrink by a factor a step, and would
  * otherwise stay subnormal for hundreds of steps or for good, in which arithmetic is several times slower. What is lost
- * is less than 2e-38 in an average and 2e-19 in the root of one, far below any eps in use. NaN compares false and stays.
+ * is less than 2e-38 in an average and 2e-19 in the root of one, far below any eps in use. NaN compares false and
+ * stays.
  */
 static inline V vflush(V x) {
 #ifdef TN_DOUBLE

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What the kernels of recurrent cells work on: one time step of some rows and units. A row has z (forward) and dg
+ * (backward) as blocks of units, one a product:
+ *   Elman z = gates before the nonlinearity, dg their gradients: one block;
+ *   LSTM the same: i f g o;
+ *   GRU z = r, z, the input's part of n, the state's part of n; dg = the input's part of n, r, z, the state's part of n,
+ *   so that what goes to the input (the first three) and to the state (the last three) each lie side by side.
+ */
+#ifndef TN_KERNELS_CELLS_H
+#define TN_KERNELS_CELLS_H
+#include "tern.h"
+#include <stddef.h>
+
+typedef struct {
+    int rows, units;          /* units: whole vectors */
+    const tn_real *z;         /* with the biases; forward */
+    ptrdiff_t z_row, z_block; /* from row to row, from block to block */
+    const tn_real *h0, *c0;   /* the states before; c: LSTM */
+    tn_real *h1, *c1;         /* the states after: results, or what backward reads */
+    ptrdiff_t h_row, c_row;
+    tn_real *kept; /* what backward needs, cell_kept[cell] reals a unit */
+    ptrdiff_t kept_row;
+    tn_real *dh, *dc; /* in: of h1, c1; out: of h0, c0 but for the state's product */
+    ptrdiff_t d_row;
+    tn_real *dg; /* backward's result */
+    ptrdiff_t dg_row, dg_block;
+    tn_real *panel; /* dg once more, block by block, a row of these units after the other; or NULL */
+    ptrdiff_t panel_row, panel_block;
+} tn_cell_rows;
+
+typedef void tn_cell_fn(const tn_cell_rows *);
+
+/*
+ * C (m x w, row stride ldc) = A by one panel, k rows of w columns, or += with add; chains as gemm's. Element (i, p) of A
+ * is at a[i * stride + p], or with columns at a[i + p * stride].
+ */
+typedef struct {
+    int m, w, k, columns;
+    const tn_real *a;
+    ptrdiff_t stride;
+    const tn_real *panel;
+    tn_real *c;
+    ptrdiff_t ldc;
+    int add;
+    const void *soon[2]; /* memory that will be used soon, to be fetched meanwhile; or NULL */
+    size_t soon_len[2];  /* bytes */
+} tn_panel_product;
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A recurrent layer forward. A chunk of rows goes through all time steps on its own, without a barrier: its state stays
+ * in the core's cache. The weights are packed once, all gates of a block of units side by side, so that the cell's
+ * nonlinearities run on products that have just left the registers; the biases are rows of the packed weights.
+ */
+#include "recurrent.h"
+#include <string.h>
+
+typedef struct {
+    const tn_recurrent *r;
+    const tn_kernels_t *k;
+    const tn_real *x, *w_ih, *w_hh, *b_ih, *b_hh;
+    tn_real *packed; /* own kernels: for each panel of units, its gates */
+    tn_real *z;      /* OpenBLAS: (N, blocks, padded) */
+    tn_real *y, *last_h, *last_c;
+} job;
+
+/* Rows of the packed weights: input and bias, state and bias. */
+static int x_rows(const tn_recurrent *r) {
+    return r->in + 1;
+}
+static int h_rows(const tn_recurrent *r) {
+    return r->padded + 1;
+}
+
+/* ---- packing ---- */
+
+/* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
+static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
+                           const tn_real *bias, tn_real *out) {
+    int h = j->r->hidden, cols = h - u0 < w ? h - u0 : w;
+    ptrdiff_t first = (ptrdiff_t)g * h + u0;
+    size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
+    memset(out + done, 0, (len - done) * sizeof *out);
+    j->k->transpose(cols, depth, from + first * depth, depth, out, w);
+    if (bias) memcpy(out + len - (size_t)w, bias + first, (size_t)cols * sizeof *out);
+    return out + len;
+}
+
+/* Reals for each unit. */
+static size_t packed_unit_len(const tn_recurrent *r) {
+    return (size_t)(r->gates * (x_rows(r) + h_rows(r)));
+}
+
+static void pack_units(void *arg, int chunk) {
+    const job *j = arg;
+    const tn_recurrent *r = j->r;
+    int u = chunk * j->k->panel, w = tn_recurrent_units(r, j->k, u);
+    tn_real *out = j->packed + (size_t)u * packed_unit_len(r);
+    for (int g = 0; g < r->gates; g++) {
+        out = pack_panel(j, g, u, w, j->w_ih, r->in, x_rows(r), j->b_ih, out);
+        out = pack_panel(j, g, u, w, j->w_hh, r->hidden, h_rows(r), j->b_hh, out);
+    }
+}
+
+/* ---- one step ---- */
+
+static void put_input(const job *j, int t, int r0, int r1) {
+    const tn_recurrent *r = j->r;
+    size_t step = r->rows_first ? (size_t)r->in : (size_t)r->rows * (size_t)r->in;
+    size_t row = r->rows_first ? (size_t)r->steps * (size_t)r->in : (size_t)r->in;
+    for (int i = r0; i < r1; i++) {
+        tn_real *to = tn_recurrent_edge(r, t + r->reverse, i) + r->x_at;
+        if (tn_recurrent_active(r, i, t))
+            memcpy(to, j->x + (size_t)t * step + (size_t)i * row, (size_t)r->in * sizeof *to);
+        else /* padding: whatever it holds is not to be seen */
+            memset(to, 0, (size_t)r->in * sizeof *to);
+        to[r->in] = 1, to[x_rows(r) + r->padded] = 1;
+    }
+}
+
+static tn_cell_rows cell_rows(const job *j, int t, int r0, int r1, int unit) {
+    const tn_recurrent *r = j->r;
+    ptrdiff_t each = j->k->cell_kept[r->cell], kept_row = each * r->padded;
+    tn_cell_rows s = {.rows = r1 - r0, .units = r->padded - unit, .h_row = r->stride, .c_row = r->padded};
+    s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + unit;
+    s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + unit;
+    if (r->c) {
+        s.c0 = tn_recurrent_c(r, t + r->reverse, r0) + unit;
+        s.c1 = tn_recurrent_c(r, t + !r->reverse, r0) + unit;
+    }
+    if (r->kept) s.kept = tn_recurrent_kept(r, t, r0) + unit * each, s.kept_row = kept_row;
+    return s;
+}
+
+/* What the next step writes is fetched during this one's products, of which this is number i of n. */
+static void fetch_next(const job *j, int t, int r0, int r1, int i, int n, tn_panel_product *p) {
+    const tn_recurrent *r = j->r;
+    int next = r->reverse ? t - 1 : t + 1, edge = next + !r->reverse;
+    size_t rows = (size_t)(r1 - r0) * sizeof(tn_real), wide = (size_t)r->padded;
+    p->soon[0] = p->soon[1] = NULL;
+    if (next < 0 || next >= r->steps) return;
+    if (r->kept)
+        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)j->k->cell_kept[r->cell] * wide, i, n,
+                 &p->soon[0], &p->soon_len[0]);
+    if (r->c && i % 2)
+        tn_share(tn_recurrent_c(r, edge, r0), rows * wide, i / 2, n / 2, &p->soon[1], &p->soon_len[1]);
+    else
+        tn_share(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n,
+                 &p->soon[1], &p->soon_len[1]);
+}
+
+/* Products and cells, a panel of units after another. */
+static void own_step(const job *j, int t, int r0, int r1) {
+    _Alignas(64) tn_real z[TN_RECURRENT_ROWS * 4 * TN_PANEL_MAX];
+    const tn_recurrent *r = j->r;
+    int m = r1 - r0, kx = x_rows(r), kh = h_rows(r), gru = r->cell == TN_GRU;
+    const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
+    int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
+    for (int u = 0, w; u < r->padded; u += w) {
+        w = tn_recurrent_units(r, j->k, u);
+        int row = r->blocks * w,
+            whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
+        tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
+        for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
+            p.k = g < whole ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
+            fetch_next(j, t, r0, r1, i++, products, &p);
+            j->k->panel_product(&p);
+            if (g < whole) continue;
+            p.k = kh, p.a = a + kx, p.panel = b + (ptrdiff_t)w * kx, p.c = z + (g + 1) * w,
+            p.soon[0] = p.soon[1] = NULL;
+            j->k->panel_product(&p);
+        }
+        tn_cell_rows s = cell_rows(j, t, r0, r1, u);
+        s.units = w, s.z = z, s.z_row = row, s.z_block = w;
+        j->k->cell[r->cell](&s);
+    }
+}
+
+static void blas_product(const job *j, int t, int r0, int r1, int state, int gate, int block, int add) {
+    const tn_recurrent *r = j->r;
+    int depth = state ? r->hidden : r->in;
+    ptrdiff_t first = (ptrdiff_t)gate * r->hidden, row = (ptrdiff_t)r->blocks * r->padded;
+    const tn_real *bias = state ? j->b_hh : j->b_ih;
+    tn_gemm_serial(
+        &(tn_gemm_args){.m = r1 - r0,
+                        .n = r->hidden,
+                        .k = depth,
+                        .a = tn_recurrent_edge(r, t + r->reverse, r0) + (state ? r->h_at : r->x_at),
+                        .ars = r->stride,
+                        .acs = 1,
+                        .b = (state ? j->w_hh : j->w_ih) + first * depth,
+                        .brs = 1,
+                        .bcs = depth,
+                        .c = j->z + r0 * row + (ptrdiff_t)block * r->padded,
+                        .ldc = row,
+                        .add = add,
+                        .bias = bias ? bias + first : NULL});
+}
+
+static void blas_step(const job *j, int t, int r0, int r1) {
+    const tn_recurrent *r = j->r;
+    for (int b = 0; b < r->blocks; b++) {
+        int own_block = r->cell == TN_GRU && b >= 2; /* the parts of n stay apart */
+        if (!own_block || b == 2) blas_product(j, t, r0, r1, 0, b, b, 0);
+        if (!own_block || b == 3) blas_product(j, t, r0, r1, 1, own_block ? 2 : b, b, !own_block);
+    }
+    tn_cell_rows s = cell_rows(j, t, r0, r1, 0);
+    s.z_row = (ptrdiff_t)r->blocks * r->padded, s.z_block = r->padded, s.z = j->z + r0 * s.z_row;
+    j->k->cell[r->cell](&s);
+}
+
+/* Of rows whose sequence has ended or, in reverse, not begun the state waits; then y. */
+static void finish_step(const job *j, int t, int r0, int r1) {
+    const tn_recurrent *r = j->r;
+    size_t bytes = (size_t)r->hidden * sizeof(tn_real), n = tn_recurrent_state(r);
+    for (int i = r0; i < r1; i++) {
+        tn_cell_rows s = cell_rows(j, t, i, i + 1, 0);
+        int active = tn_recurrent_active(r, i, t);
+        tn_real *y = r->last_only ? NULL : j->y + (size_t)t * n + (size_t)i * (size_t)r->hidden;
+        if (!active) memcpy(s.h1, s.h0, bytes);
+        if (!active && r->c) memcpy(s.c1, s.c0, bytes);
+        if (!active && y) memset(y, 0, bytes);
+        if (active && y) memcpy(y, s.h1, bytes);
+    }
+}
+
+static void forward_chunk(void *arg, int chunk) {
+    const job *j = arg;
+    const tn_recurrent *r = j->r;
+    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
+    for (int s = 0; s < r->steps; s++) {
+        int t = r->reverse ? r->steps - 1 - s : s;
+        put_input(j, t, r0, r1);
+        if (j->packed)
+            own_step(j, t, r0, r1);
+        else
+            blas_step(j, t, r0, r1);
+        if (r->length || !r->last_only) finish_step(j, t, r0, r1);
+    }
+    int end = r->reverse ? 0 : r->steps;
+    for (int i = r0; i < r1; i++) {
+        size_t at = (size_t)i * (size_t)r->hidden, bytes = (size_t)r->hidden * sizeof(tn_real);
+        memcpy(j->last_h + at, tn_recurrent_edge(r, end, i) + r->h_at, bytes);
+        if (r->c) memcpy(j->last_c + at, tn_recurrent_c(r, end, i), bytes);
+    }
+}
+
+void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
+    const tn_t *b_ih = src[TN_SRC_BIH], *b_hh = src[TN_SRC_BHH];
+    tn_real *last = r->last_only ? y->x : y->x + (size_t)r->steps * tn_recurrent_state(r);
+    job j = {.r = r,
+             .k = tn_kernels_get(NULL),
+             .x = src[TN_SRC_X]->x,
+             .w_ih = src[TN_SRC_WIH]->x,
+             .w_hh = src[TN_SRC_WHH]->x,
+             .b_ih = b_ih ? b_ih->x : NULL,
+             .b_hh = b_hh ? b_hh->x : NULL,
+             .y = y->x,
+             .last_h = last,
+             .last_c = last + tn_recurrent_state(r)};
+    tn_place place = tn_mark(y->tape);
+    if (tn_gemm_own()) {
+        j.packed = tn_scratch(y->tape, (size_t)r->padded * packed_unit_len(r) * sizeof *j.packed);
+        tn_parallel((r->padded + j.k->panel - 1) / j.k->panel, pack_units, &j);
+    } else {
+        size_t bytes = (size_t)r->rows * (size_t)(r->blocks * r->padded) * sizeof *j.z;
+        j.z = memset(tn_scratch(y->tape, bytes), 0, bytes);
+    }
+    tn_parallel(tn_recurrent_chunks(r), forward_chunk, &j);
+    tn_rewind(y->tape, place);
+}
