@@ -34,17 +34,19 @@
 #define EACH(m) m(0) m(1) m(2) m(3) m(4) m(5) m(6) m(7) m(8) m(9) m(10) m(11) m(12) m(13) m(14) m(15)
 
 static void block(const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst) {
+    /* four rounds of swaps */
+    /* clang-format off */
     EACH(LOAD)
-    SWAP(8, 0, 8)
-    SWAP(8, 1, 9)
-    SWAP(8, 2, 10)
-    SWAP(8, 3, 11)
-    SWAP(8, 4, 12)
-    SWAP(8, 5, 13) SWAP(8, 6, 14) SWAP(8, 7, 15) SWAP(4, 0, 4) SWAP(4, 1, 5) SWAP(4, 2, 6) SWAP(4, 3, 7)
-        SWAP(4, 8, 12) SWAP(4, 9, 13) SWAP(4, 10, 14) SWAP(4, 11, 15) SWAP(2, 0, 2) SWAP(2, 1, 3)
-            SWAP(2, 4, 6) SWAP(2, 5, 7) SWAP(2, 8, 10) SWAP(2, 9, 11) SWAP(2, 12, 14) SWAP(2, 13, 15)
-                SWAP(1, 0, 1) SWAP(1, 2, 3) SWAP(1, 4, 5) SWAP(1, 6, 7) SWAP(1, 8, 9) SWAP(1, 10, 11)
-                    SWAP(1, 12, 13) SWAP(1, 14, 15) EACH(STORE)
+    SWAP(8, 0, 8) SWAP(8, 1, 9) SWAP(8, 2, 10) SWAP(8, 3, 11) SWAP(8, 4, 12)
+    SWAP(8, 5, 13) SWAP(8, 6, 14) SWAP(8, 7, 15)
+    SWAP(4, 0, 4) SWAP(4, 1, 5) SWAP(4, 2, 6) SWAP(4, 3, 7) SWAP(4, 8, 12)
+    SWAP(4, 9, 13) SWAP(4, 10, 14) SWAP(4, 11, 15)
+    SWAP(2, 0, 2) SWAP(2, 1, 3) SWAP(2, 4, 6) SWAP(2, 5, 7) SWAP(2, 8, 10)
+    SWAP(2, 9, 11) SWAP(2, 12, 14) SWAP(2, 13, 15)
+    SWAP(1, 0, 1) SWAP(1, 2, 3) SWAP(1, 4, 5) SWAP(1, 6, 7) SWAP(1, 8, 9)
+    SWAP(1, 10, 11) SWAP(1, 12, 13) SWAP(1, 14, 15)
+    EACH(STORE)
+    /* clang-format on */
 }
 
 static void one_by_one(int r0, int r1, int c0, int c1, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
