@@ -159,7 +159,7 @@ static void product(const factors *f) {
                 if (b->packed) {
                     panel = b->b + (ptrdiff_t)j * k + (ptrdiff_t)p * NR;
                 } else if (in_place && (cols == NR || cols == VL)) {
-                    if (WIDE && f->n - j >= WIDE) cols = WIDE;
+                    if (WIDE > 0 && f->n - j >= WIDE) cols = WIDE;
                     panel = b->b + p * b->rs + j, bs = b->rs;
                 } else {
                     tn_k_pack_panel(kb, cols, b->b + p * b->rs + j * b->cs, b->rs, b->cs, b_copy);
