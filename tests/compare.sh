@@ -96,15 +96,15 @@ rm -r one/mlp/adamw-3
 expect 0 "1 runs to train, 23 finished" $small --seeds 8 --out one
 equal one.json one/results.json "one run done again"
 
-long="$small --epochs 30 --seeds 7"
+long="$small --epochs 600 --seeds 7"
 "$tern" compare $long --out whole --quiet >/dev/null || fail "the comparison that others are held against"
 for signal in KILL INT TERM; do
     "$tern" compare $long --out broken$signal >/dev/null 2>live$signal.txt &
     pid=$!
     tries=0
-    while ! grep -q '/21\] ' live$signal.txt 2>/dev/null && [ $tries -lt 300 ]; do
+    while ! grep -q '/21\] ' live$signal.txt 2>/dev/null && [ $tries -lt 1200 ]; do
         tries=$((tries + 1))
-        sleep 0.1
+        sleep 0.05
     done
     kill -$signal $pid
     wait $pid
