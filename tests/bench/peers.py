@@ -8,6 +8,7 @@ rounds; the median of the rounds counts, and of the numbers of threads the bette
     pip install torch==2.13.0 jax optax
     python3 tests/bench/peers.py                          takes some ten minutes
     python3 tests/bench/peers.py --models lenet,cnn --rounds 1
+    python3 tests/bench/peers.py --variants FILE          keeps the peers' fastest variants there, or takes them from it
 
 OPENBLAS_*, OMP_* and the like are taken out of the environment: a forced core type halves some machines.
 """
@@ -39,6 +40,8 @@ def arguments():
     a.add_argument("--seconds", type=float, default=2, help="of one measurement [2]")
     a.add_argument("--tern", default=str(mnist.ROOT / "build" / "tern"), help="the program [%(default)s]")
     a.add_argument("--json", metavar="FILE", help="every measurement, as JSON")
+    a.add_argument("--variants", metavar="FILE", help="the peers' fastest variants: read where the file is there, and "
+                   "written; looking for them is most of the first round's time")
     o = a.parse_args()
     if o.rounds < 1 or o.batch < 1 or o.seconds <= 0:
         a.error("--rounds, --batch and --seconds must be positive")
@@ -95,16 +98,20 @@ def present():
 
 
 def measure(o, frameworks):
-    """All measurements; in the first round a peer looks for its fastest variant, which stays."""
-    rows, variant = [], {}
+    """All measurements; a peer that has no variant yet looks for its fastest one, which stays."""
+    rows, kept = [], pathlib.Path(o.variants) if o.variants else None
+    variant = json.loads(kept.read_text()) if kept and kept.exists() else {}
     for k in range(o.rounds):
         for model in o.models:
             for threads in o.threads:
                 for f in frameworks:
                     print(f"round {k + 1} of {o.rounds}: {model}, {NAMES[f]}, threads {threads}", file=sys.stderr)
-                    key = (f, model, threads)
+                    key = f"{f} {model} batch {o.batch} threads {threads}"
                     row = tern(o, model, threads) if f == "tern" else peer(o, f, model, threads, variant.get(key, ""))
-                    variant[key] = row["variant"]
+                    if f != "tern" and key not in variant:
+                        variant[key] = row["variant"]
+                        if kept:
+                            kept.write_text(json.dumps(variant, indent=1) + "\n")
                     rows.append(row | {"round": k + 1})
     return rows
 
