@@ -186,7 +186,10 @@ static void planes(void **state) {
     for (size_t i = 0; i < sizeof first / sizeof *first; i++)
         for (unsigned add = 0; add < 4; add += 3) {
             layer l = new_layer(t, &first[i]);
-            if (!tn_conv_planes_fit(&l.p.conv)) skip(); /* products are OpenBLAS's */
+            if (!tn_conv_planes_fit(&l.p.conv)) { /* products are OpenBLAS's */
+                free_layer(&l), tn_tape_free(t);
+                skip();
+            }
             size_t co = (size_t)first[i].co;
             double *gx = room(l.nx * sizeof *gx), *gw = room(l.nw * sizeof *gw), *gb = room(co * sizeof *gb);
             tn_real *one = room((l.nw + co) * sizeof *one), *got = room((l.nw + co) * sizeof *got);
