@@ -65,6 +65,7 @@ static inline void split_vector(const tn_sparse_split *s, const tn_real *gy, con
     const V inverse = vset1((tn_real)1 / (tn_real)s->width);
     V g = vload(gy), w = vload_u8(winner);
     if (s->relu) g = masked(g, vload(y));
+    g *= vset1(s->scale);
     vstore(v, g);
     if (key) vstore(key, vsel(veq(g, vset1(0)), vset1(-1), w));
     if (!off) return;

@@ -32,6 +32,7 @@
 #define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
 #define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
 #define tn_k_dropout              TN_LEVEL_NAME(dropout)
+#define tn_k_channels_dw          TN_LEVEL_NAME(channels_dw)
 #define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
 #define tn_k_stream               TN_LEVEL_NAME(stream)
@@ -101,6 +102,8 @@ void tn_k_sparse_dw(int rows, int vectors, int channels, int n, const uint64_t *
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+void tn_k_channels_dw(const tn_channels_dw *, const tn_real *x, const tn_real *y, const tn_real *gy,
+                      tn_real *sum);
 void tn_k_planes_gradient(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
                           ptrdiff_t pitch);
 void tn_k_dropout(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);

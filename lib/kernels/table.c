@@ -50,6 +50,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sparse_dw = tn_k_sparse_dw,
     .sparse_dx = tn_k_sparse_dx,
     .planes_dw = tn_k_planes_dw,
+    .channels_dw = tn_k_channels_dw,
     .dropout = tn_k_dropout,
     .planes_gradient = tn_k_planes_gradient,
     .peak = tn_k_peak,
