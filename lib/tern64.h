@@ -164,6 +164,9 @@
 #define tn_linear_act tn64_linear_act
 #define tn_linear_fwd tn64_linear_fwd
 #define tn_linear_new tn64_linear_new
+#define tn_linear_wide_back tn64_linear_wide_back
+#define tn_linear_wide_fits tn64_linear_wide_fits
+#define tn_linear_wide_forward tn64_linear_wide_forward
 #define tn_load_state tn64_load_state
 #define tn_load_weights tn64_load_weights
 #define tn_log tn64_log
