@@ -5,8 +5,7 @@
 
 enum {
     LINE = 64 / (int)sizeof(tn_real),
-    SLAB = 2 * TN_NR_MAX, /* columns at a time backward: four lines of a row that lies far from the next */
-    DEPTH = 192,          /* inputs at a time forward: a block of the kernels' products */
+    DEPTH = 192, /* inputs at a time forward: a block of the kernels' products */
     LEAST_INPUTS = 2048,
     LEAST_WEIGHTS = 1 << 19,
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
@@ -47,12 +46,17 @@ static void pack_units(const forward_job *j, int j0, int j1, int p, int depth, t
         int units = least(nr, j1 - c);
         const tn_real *w = j->w + (ptrdiff_t)c * j->in + p;
         if (units < nr) memset(out, 0, (size_t)(depth * nr) * sizeof *out);
-        if (p + depth < j->in) /* what comes next, while this is worked on */
-            for (int i = 0; i < units; i++)
-                for (int l = 0; l < DEPTH; l += LINE)
-                    __builtin_prefetch(w + (ptrdiff_t)i * j->in + depth + l);
         j->k->transpose(units, depth, w, j->in, out, nr);
     }
+}
+
+/* While panel i of n is worked on, its part of the next slab is fetched: of x by the first half of them, then of w. */
+static void fetch_next(const forward_job *j, int i, int n, int r0, int r1, int c0, int c1, int p,
+                       tn_gemm_panel *s) {
+    const int half = (n + 1) / 2, first = i < half, of = first ? half : n - half, at = first ? i : i - half;
+    const int lo = first ? r0 : c0, rows = first ? r1 - r0 : c1 - c0;
+    const int from = lo + rows * at / of, to = lo + rows * (at + 1) / of;
+    s->soon = (first ? j->x : j->w) + (ptrdiff_t)from * j->in + p, s->soon_rows = to - from;
 }
 
 static void forward_chunk(void *arg, int chunk) {
@@ -66,14 +70,21 @@ static void forward_chunk(void *arg, int chunk) {
     if (r0 >= r1 || c0 >= c1) return;
     for (int p = 0; p < j->in; p += DEPTH) {
         const int depth = least(DEPTH, j->in - p), ld = apart(depth), last = p + depth == j->in;
-        for (int r = r0; r < r1; r++) {
-            const tn_real *x = j->x + (ptrdiff_t)r * j->in + p;
-            memcpy(rows + (ptrdiff_t)(r - r0) * ld, x, (size_t)depth * sizeof *rows);
-            for (int l = 0; l < DEPTH && !last; l += LINE) __builtin_prefetch(x + depth + l);
-        }
+        j->k->copy_rows(r1 - r0, depth, j->x + (ptrdiff_t)r0 * j->in + p, j->in, rows, ld);
         pack_units(j, c0, c1, p, depth, packed);
-        j->k->gemm(r1 - r0, c1 - c0, depth, rows, ld, 1, packed, j->y + (ptrdiff_t)r0 * j->out + c0, j->out,
-                   p > 0, last && j->bias ? j->bias + c0 : NULL, last && j->relu);
+        tn_real *y = j->y + (ptrdiff_t)r0 * j->out + c0;
+        int whole = last ? 0 : (c1 - c0) / nr * nr;
+        tn_gemm_panel s = {.m = r1 - r0, .k = depth, .a = rows, .lda = ld, .ldc = j->out, .add = p > 0};
+        s.soon_len = DEPTH, s.ld_soon = j->in;
+        for (int c = 0; c < whole; c += nr) {
+            fetch_next(j, c / nr, whole / nr, r0, r1, c0, c1, p + depth, &s);
+            s.b = packed + (ptrdiff_t)c * depth, s.c = y + c;
+            j->k->gemm_panel(&s);
+        }
+        if (c0 + whole < c1)
+            j->k->gemm(r1 - r0, c1 - c0 - whole, depth, rows, ld, 1, packed + (ptrdiff_t)whole * depth,
+                       y + whole, j->out, p > 0, last && j->bias ? j->bias + c0 + whole : NULL,
+                       last && j->relu);
     }
 }
 
@@ -107,39 +118,44 @@ typedef struct {
     size_t scratch_len;
 } back_job;
 
-/* Columns c ... of rows of src to panels. */
-static void pack_slab(const back_job *j, int rows, int cols, const tn_real *src, int more, tn_real *out) {
+/* Some columns of rows of src to a panel. */
+static void pack_panel(const back_job *j, int rows, int cols, const tn_real *src, tn_real *out) {
     const int nr = j->k->nr;
-    for (int r = 0; r < rows; r++, src += j->in) {
-        for (int c = 0; c < cols; c += nr) {
-            tn_real *to = out + (ptrdiff_t)c * rows + (ptrdiff_t)r * nr;
-            int wide = least(nr, cols - c);
-            if (wide == TN_NR_MAX)
-                memcpy(to, src + c, TN_NR_MAX * sizeof *to);
-            else if (wide == nr)
-                memcpy(to, src + c, (size_t)nr * sizeof *to);
-            else
-                for (int l = 0; l < nr; l++) to[l] = l < wide ? src[c + l] : 0;
-        }
-        for (int l = 0; l < SLAB && more; l += LINE) __builtin_prefetch(src + cols + l);
+    if (cols == nr) {
+        j->k->copy_rows(rows, nr, src, j->in, out, nr);
+        return;
     }
+    for (int r = 0; r < rows; r++, src += j->in, out += nr)
+        for (int l = 0; l < nr; l++) out[l] = l < cols ? src[l] : 0;
+}
+
+/* Some columns of c (m, in) = a (m, k) b (k, in); soon: what the next call packs. */
+static void columns(const back_job *j, const tn_gemm_panel *p, int cols, const tn_real *b, tn_real *packed) {
+    tn_gemm_panel s = *p;
+    s.b = packed, s.ldc = s.ld_soon = j->in, s.soon_len = j->k->nr;
+    pack_panel(j, s.k, cols, b, packed);
+    if (cols == j->k->nr)
+        j->k->gemm_panel(&s);
+    else
+        j->k->gemm(s.m, cols, s.k, s.a, s.lda, 1, packed, s.c, j->in, s.add, NULL, 0);
 }
 
 static void back_chunk(void *arg, int chunk) {
     const back_job *j = arg;
-    const int slabs = (j->in + SLAB - 1) / SLAB;
-    const int end = least((int)((long)slabs * (chunk + 1) / j->chunks) * SLAB, j->in);
+    const int nr = j->k->nr, panels = (j->in + TN_NR_MAX - 1) / TN_NR_MAX;
+    const int end = least((int)((long)panels * (chunk + 1) / j->chunks) * TN_NR_MAX, j->in);
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len;
-    for (int c = (int)((long)slabs * chunk / j->chunks) * SLAB; c < end; c += SLAB) {
-        const int cols = least(SLAB, end - c), more = c + 2 * SLAB <= end;
+    for (int c = (int)((long)panels * chunk / j->chunks) * TN_NR_MAX; c < end; c += nr) {
+        const int cols = least(nr, end - c), more = c + 2 * nr <= end;
+        tn_gemm_panel s = {.m = j->n, .k = j->out, .a = j->dz, .lda = j->out, .add = j->add & 1};
         if (j->dx) {
-            pack_slab(j, j->out, cols, j->w + c, more, packed);
-            j->k->gemm(j->n, cols, j->out, j->dz, j->out, 1, packed, j->dx + c, j->in, j->add & 1, NULL, 0);
+            s.c = j->dx + c, s.soon = j->w + c + nr, s.soon_rows = more ? j->out : 0;
+            columns(j, &s, cols, j->w + c, packed);
         }
+        s = (tn_gemm_panel){.m = j->out, .k = j->n, .a = j->turned, .lda = j->ld, .add = j->add >> 1 & 1};
         if (j->dw) {
-            pack_slab(j, j->n, cols, j->x + c, more, packed);
-            j->k->gemm(j->out, cols, j->n, j->turned, j->ld, 1, packed, j->dw + c, j->in, j->add >> 1 & 1,
-                       NULL, 0);
+            s.c = j->dw + c, s.soon = j->x + c + nr, s.soon_rows = more ? j->n : 0;
+            columns(j, &s, cols, j->x + c, packed);
         }
     }
 }
@@ -155,7 +171,7 @@ void tn_linear_wide_back(tn_tape *t, int n, int in, int out, const tn_real *dz, 
         j.k->transpose(n, out, dz, out, turned, j.ld);
         j.turned = turned;
     }
-    j.scratch_len = (size_t)(n > out ? n : out) * SLAB;
+    j.scratch_len = (size_t)(n > out ? n : out) * TN_NR_MAX;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(j.chunks, back_chunk, &j);
     tn_rewind(t, place);

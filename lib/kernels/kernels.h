@@ -57,6 +57,17 @@ typedef struct {
     ptrdiff_t row, pitch;
 } tn_channels_dw;
 
+/* For gemm_panel: A (m, k) with rows lda apart, b (k, nr); soon_rows rows of soon_len reals, ld_soon apart, are fetched meanwhile. */
+typedef struct {
+    int m, k;
+    const tn_real *a, *b;
+    tn_real *c;
+    ptrdiff_t lda, ldc;
+    int add, soon_rows, soon_len;
+    const tn_real *soon;
+    ptrdiff_t ld_soon;
+} tn_gemm_panel;
+
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
 typedef struct tn_kernels {
@@ -96,6 +107,9 @@ typedef struct tn_kernels {
                           ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add);
     /* Columns p0..p1-1 of an A of m x k, element (i, p) at a[i + p * cs], to their place in out (m * k reals). */
     void (*pack_a)(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+
+    /* The same product for one panel of B, nr whole columns, without bias and ReLU. */
+    void (*gemm_panel)(const tn_gemm_panel *);
 
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
