@@ -48,7 +48,7 @@ typedef struct {
     unsigned char *winner;
     tn_real *scratch;
     size_t image_len, z_len, pooled_len,
-        scratch_len; /* the frame; the output; pooled, channels last; all, of a chunk */
+        scratch_len; /* the frame; the output; pooled, channels last; all, of a thread */
 } job;
 
 static size_t whole_lines(size_t n) {
@@ -98,7 +98,7 @@ static void lay_out(tn_tape *t, job *j) {
     const tn_window *g = &j->p->g, *pool = j->pool;
     if (j->way == WINOGRAD) {
         j->scratch_len = whole_lines(tn_winograd_scratch(j->k, j->p));
-        j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+        j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
         return;
     }
     j->oh = pool ? pool->oh * pool->kh : g->oh, j->ow = pool ? pool->ow * pool->kw : g->ow;
@@ -123,7 +123,7 @@ static void lay_out(tn_tape *t, job *j) {
     }
     if (j->way == CHANNELS || pool) j->z_len = whole_lines(pixels * (size_t)j->ld);
     j->scratch_len = j->image_len + j->z_len + 3 * j->pooled_len;
-    j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+    j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
 }
 
 /* ---- one image ---- */
@@ -176,7 +176,7 @@ static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, 
 static void forward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_conv_plan *p = j->p;
-    tn_real *image = j->scratch + (size_t)chunk * j->scratch_len, *z = image + j->image_len;
+    tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *z = image + j->image_len;
     size_t in = (size_t)p->g.c * (size_t)(p->g.h * p->g.w);
     size_t out = (size_t)p->co * (size_t)(j->pool ? j->pool->oh * j->pool->ow : p->g.oh * p->g.ow);
     int n0 = (int)((long)p->n * chunk / j->chunks), n1 = (int)((long)p->n * (chunk + 1) / j->chunks);

@@ -45,7 +45,7 @@ static void planes_chunk(void *arg, int chunk) {
     const int co = p->co, taps = p->k;
     const size_t area = (size_t)p->g.oh * (size_t)p->g.ow, sums = (size_t)taps * TN_LANES;
     const size_t padded = (size_t)j->blocks * TN_LANES;
-    tn_real *image = j->scratch + (size_t)chunk * j->scratch_len, *g = image + j->image_len;
+    tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *g = image + j->image_len;
     tn_real *part = j->part + (size_t)chunk * (size_t)co * sums;
     double *bias = j->bias_part + (size_t)chunk * (size_t)co;
     memset(image, 0, j->scratch_len * sizeof *image);
@@ -97,7 +97,7 @@ void tn_conv_planes_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *x, co
             for (int l = 0; l < g->kw; l++) j.off[n++] = c * j.plane + i * j.row + l;
     j.image_len = ((size_t)g->c * (size_t)j.plane + ROOM + 15) / 16 * 16;
     j.scratch_len = j.image_len + (size_t)j.blocks * TN_LANES + ROOM;
-    j.scratch = tn_scratch(t, (size_t)j.chunks * j.scratch_len * sizeof *j.scratch);
+    j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     j.part = tn_scratch(t, (size_t)(j.chunks * p->co) * (size_t)p->k * TN_LANES * sizeof *j.part);
     j.bias_part = tn_scratch(t, (size_t)(j.chunks * p->co) * sizeof *j.bias_part);
     tn_parallel(j.chunks, planes_chunk, &j);

@@ -9,6 +9,12 @@ typedef struct {
                           output channels, h x w = conv.g.oh x ow */
     int relu;
 } tn_conv_pool_plan;
+/* The plan for an input of shape x; 0: this is not one. Panics where the convolution does not fit. */
+int tn_conv_pool_plan_make(tn_tape *, const int x[4], const tn_t *w, const tn_t *b, const tn_conv *, tn_act,
+                           const tn_pool *, tn_conv_pool_plan *);
+/* The same result from primitives, by the winners that were found. */
+tn_t *tn_conv_pool_again(tn_t *x, tn_t *w, tn_t *b, const tn_conv *, const tn_conv_pool_plan *,
+                         const unsigned char *winner);
 /* y, winner (n, co, pool.oh, pool.ow): winner is the index i * pool.kw + j, within its window, of the first largest element (or first NaN) */
 void tn_conv_pool_forward(tn_tape *, const tn_conv_pool_plan *, const tn_real *x, const tn_real *w,
                           const tn_real *bias, tn_real *y, unsigned char *winner);
@@ -16,6 +22,21 @@ void tn_conv_pool_forward(tn_tape *, const tn_conv_pool_plan *, const tn_real *x
 void tn_conv_pool_backward(tn_tape *, const tn_conv_pool_plan *, const tn_real *x, const tn_real *w,
                            const tn_real *y, const unsigned char *winner, const tn_real *gy, unsigned add,
                            tn_real *gx, tn_real *gw, tn_real *gb);
+/*
+ * The same where the input is no array: `make` makes that of image n, channels last, its rows `row` reals apart, inside a frame
+ * of zeros, and `take` is given its gradient in such a frame. take NULL: not wanted. Both run in chunk `chunk`, images in order.
+ * scale: gy is multiplied by it.
+ */
+typedef struct {
+    void (*make)(const void *arg, int n, tn_real *x, ptrdiff_t row);
+    void (*take)(const void *arg, int n, int chunk, const tn_real *x, const tn_real *gx, ptrdiff_t row);
+    const void *arg;
+    tn_real scale;
+} tn_conv_source;
+enum { TN_CONV_CHUNKS = 16 };
+void tn_conv_pool_backward_from(tn_tape *, const tn_conv_pool_plan *, const tn_conv_source *,
+                                const tn_real *w, const tn_real *y, const unsigned char *winner,
+                                const tn_real *gy, unsigned add, tn_real *gw, tn_real *gb);
 /* A window is cut into blocks of rows by `run` of its kw ci reals a row, so that the weights of one stay in the cache. */
 void tn_conv_pool_block(const tn_conv_pool_plan *, int *rows, int *run);
 #endif

@@ -15,7 +15,6 @@
 #include <string.h>
 
 enum {
-    CHUNKS = 16,
     BAND =
         7
         * 1024, /* reals of a band of an image while all filters pass over it: of a first-level cache of 32 KB */
@@ -34,11 +33,13 @@ typedef struct {
 typedef struct {
     const tn_conv_pool_plan *p;
     const tn_kernels_t *k;
+    const tn_conv_source *from; /* NULL: x, gx */
     const tn_real *x, *y, *gy;
     const unsigned char *winner;
-    tn_real *gx, *gw; /* gw: partial sums of a chunk, (co, kh, vectors width) */
-    double *gb;       /* (n, co) */
-    int add, chunks;
+    tn_real *gx, *gw;    /* gw: partial sums of a chunk, (co, kh, vectors width) */
+    double *gb;          /* (n, co) */
+    int add, chunks, dx; /* dx: the input's gradient is wanted */
+    tn_real scale;
     int run, vectors; /* reals of a window's row, and vectors that hold them */
     int row, ld;      /* reals of a row of a padded image; channels, a multiple of TN_LANES */
     int band;         /* pooled rows of a band */
@@ -48,7 +49,7 @@ typedef struct {
         block_run;    /* dx: part of a window whose weights stay in the cache; the same at every level */
     const tn_real *w; /* tiles of (co, rows, vectors, width) */
     const int *base;  /* of each window's first pixel in the image */
-    size_t w_len, image_len, dw_len, scratch_len;
+    size_t w_len, image_len, second_len, dw_len, scratch_len;
     tn_real *scratch;
 } job;
 
@@ -145,7 +146,7 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
     const size_t bytes = (size_t)(g->c * g->h * g->w) * sizeof *gx;
     const int pixels = j->windows * j->places;
     tn_sparse_window s = {pool->oh, pool->ow, pool->kh, pool->kw, j->row, g->c, (const char *)gx, 0};
-    s.step = (int)(bytes / (size_t)pixels) / LINE * LINE;
+    s.step = gx ? (int)(bytes / (size_t)pixels) / LINE * LINE : 0;
     const tn_real *w = j->w;
     int width = j->k->width;
     j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
@@ -159,42 +160,60 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
         }
 }
 
+/* The input of image n, in its frame of zeros. */
+static void put_image(const job *j, int n, tn_real *image) {
+    const tn_window *g = &j->p->conv.g;
+    if (j->from)
+        j->from->make(j->from->arg, n, image + (ptrdiff_t)g->ph * j->row + (ptrdiff_t)g->pw * g->c, j->row);
+    else
+        frame(j, j->x + (size_t)n * (size_t)g->c * (size_t)(g->h * g->w), image);
+}
+
+static void take_gradient(const job *j, int n, int chunk, const tn_real *image, const tn_real *gradient,
+                          tn_real *spare) {
+    const tn_window *g = &j->p->conv.g;
+    const ptrdiff_t inside = (ptrdiff_t)g->ph * j->row + (ptrdiff_t)g->pw * g->c;
+    if (j->from)
+        j->from->take(j->from->arg, n, chunk, image + inside, gradient + inside, j->row);
+    else
+        unframe(j, gradient, j->gx + (size_t)n * (size_t)g->c * (size_t)(g->h * g->w), spare);
+}
+
 static void backward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_kernels_t *k = j->k;
     const tn_conv_plan *p = &j->p->conv;
-    const tn_window *g = &p->g, *pool = &j->p->pool;
-    const tn_sparse_split split = {j->p->relu, pool->kw, j->row, g->c};
+    const tn_window *pool = &j->p->pool;
+    const tn_sparse_split split = {j->p->relu, pool->kw, j->row, p->g.c, j->scale};
     int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
         n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
-    size_t in = (size_t)g->c * (size_t)(g->h * g->w), out = (size_t)co * (size_t)j->windows;
+    size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = whole_lines(out);
-    tn_real *image = j->scratch + (size_t)chunk * j->scratch_len;
-    tn_real *v = image + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
+    tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
+    tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
     int *off = (int *)(key_last + last);
     uint64_t *bits = (uint64_t *)(off + room);
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
     memset(image, 0, j->image_len * sizeof *image);
     memset(v, 0, room * sizeof *v);
     if (sum) memset(sum, 0, j->dw_len * sizeof *sum);
-    for (size_t i = 0; j->gx && i < last; i++) v_last[i] = 0, key_last[i] = -1;
+    for (size_t i = 0; j->dx && i < last; i++) v_last[i] = 0, key_last[i] = -1;
     for (int n = n0; n < n1; n++) {
         size_t at = (size_t)n * out;
         k->sparse_split(&split, co, j->windows, j->gy + at, j->y + at, j->winner + at, j->base, v,
-                        j->gx ? key : NULL, sum ? off : NULL);
+                        j->dx ? key : NULL, sum ? off : NULL);
         for (int o = 0; j->gb && o < co; o++)
             j->gb[(size_t)n * (size_t)co + (size_t)o] =
                 k->sum((size_t)j->windows, v + (size_t)o * (size_t)j->windows);
-        if (sum) {
-            if (j->gx && n > n0) memset(image, 0, j->image_len * sizeof *image);
-            frame(j, j->x + (size_t)n * in, image);
-            weight_image(j, image, v, off, bits, sum);
-        }
-        if (j->gx) {
+        if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
+        if (sum || j->from) put_image(j, n, image);
+        if (sum) weight_image(j, image, v, off, bits, sum);
+        if (j->dx) {
             k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
             k->transpose(co, j->windows, key, j->windows, key_last, j->ld);
-            input_image(j, v_last, key_last, bits, image, j->gx + (size_t)n * in);
-            unframe(j, image, j->gx + (size_t)n * in, (tn_real *)(bits));
+            input_image(j, v_last, key_last, bits, gradient,
+                        j->from ? NULL : j->gx + (size_t)n * (size_t)p->g.c * (size_t)(p->g.h * p->g.w));
+            take_gradient(j, n, chunk, image, gradient, (tn_real *)bits);
         }
     }
 }
@@ -267,37 +286,44 @@ static void plan_job(tn_tape *t, job *j) {
            in = (size_t)(g->c * g->h * g->w);
     size_t dw_words = (size_t)pool->c * (size_t)ceil_div(j->band * pool->ow, WORD);
     size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
-    j->scratch_len = j->image_len + 3 * room + 2 * last + whole_lines(bits > in ? bits : in);
-    j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof *j->scratch);
+    j->second_len = j->from && j->dx ? j->image_len : 0; /* the input's gradient beside the input */
+    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + whole_lines(bits > in ? bits : in);
+    j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
     for (int q = 0; q < j->windows; q++)
         base[q] = q / pool->ow * pool->kh * j->row + q % pool->ow * pool->kw * g->c;
     j->base = base;
 }
 
+static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw, tn_real *gb) {
+    tn_place place = tn_mark(t);
+    j->k = tn_kernels_get(NULL), j->chunks = least(j->p->conv.n, TN_CONV_CHUNKS);
+    plan_job(t, j);
+    if (gw) j->gw = tn_scratch(t, (size_t)j->chunks * j->dw_len * sizeof *j->gw);
+    if (gb) j->gb = tn_scratch(t, (size_t)(j->p->conv.n * j->p->pool.c) * sizeof *j->gb);
+    if (j->dx) {
+        tn_real *packed = tn_scratch(t, j->w_len * sizeof *packed);
+        pack(j, w, packed);
+        j->w = packed;
+    }
+    tn_parallel(j->chunks, backward_chunk, j);
+    if (gw) finish_weights(j, (add >> 1) & 1, gw);
+    if (gb) finish_bias(j, (add >> 2) & 1, gb);
+    tn_rewind(t, place);
+}
+
 void tn_conv_pool_backward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real *x, const tn_real *w,
                            const tn_real *y, const unsigned char *winner, const tn_real *gy, unsigned add,
                            tn_real *gx, tn_real *gw, tn_real *gb) {
-    tn_place place = tn_mark(t);
-    job j = {.p = p,
-             .k = tn_kernels_get(NULL),
-             .x = x,
-             .y = y,
-             .gy = gy,
-             .winner = winner,
-             .gx = gx,
-             .add = add & 1,
-             .chunks = least(p->conv.n, CHUNKS)};
-    plan_job(t, &j);
-    if (gw) j.gw = tn_scratch(t, (size_t)j.chunks * j.dw_len * sizeof *j.gw);
-    if (gb) j.gb = tn_scratch(t, (size_t)(p->conv.n * p->pool.c) * sizeof *j.gb);
-    if (gx) {
-        tn_real *packed = tn_scratch(t, j.w_len * sizeof *packed);
-        pack(&j, w, packed);
-        j.w = packed;
-    }
-    tn_parallel(j.chunks, backward_chunk, &j);
-    if (gw) finish_weights(&j, (add >> 1) & 1, gw);
-    if (gb) finish_bias(&j, (add >> 2) & 1, gb);
-    tn_rewind(t, place);
+    job j = {.p = p, .x = x, .y = y, .gy = gy, .winner = winner, .gx = gx, .dx = gx != NULL, .scale = 1};
+    j.add = add & 1;
+    run(t, &j, w, add, gw, gb);
+}
+
+void tn_conv_pool_backward_from(tn_tape *t, const tn_conv_pool_plan *p, const tn_conv_source *from,
+                                const tn_real *w, const tn_real *y, const unsigned char *winner,
+                                const tn_real *gy, unsigned add, tn_real *gw, tn_real *gb) {
+    job j = {.p = p, .from = from, .y = y, .gy = gy, .winner = winner, .dx = from->take != NULL};
+    j.scale = from->scale;
+    run(t, &j, w, add, gw, gb);
 }

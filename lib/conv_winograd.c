@@ -166,19 +166,18 @@ static void input_tiles(const tn_kernels_t *k, const grid *g, int ci, int from, 
     memset(v + (size_t)n * one, 0, (size_t)(group_tiles - n) * one * sizeof *v);
 }
 
-static void bytes_of(size_t n, const tn_real *x, unsigned char *out) {
-    for (size_t i = 0; i < n; i++) out[i] = (unsigned char)(int)x[i];
+void tn_winograd_frame(const tn_conv_plan *p, int *h, int *w) {
+    grid g = grid_of(p, 0);
+    *h = g.h, *w = g.w;
 }
 
-void tn_winograd_image(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *x, const tn_real *u,
-                       const tn_real *bias, int relu, int pool, tn_real *y, unsigned char *winner,
-                       tn_real *scratch) {
+void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *u, const tn_real *bias,
+                        int relu, int pool, tn_real *y, unsigned char *winner, tn_real *scratch) {
     output o = {k, p, grid_of(p, pool), bias, relu, pool, NULL, NULL};
     const int ci = p->g.c, tiles = o.g.down * o.g.across;
     const group b = group_of(k, &o.g, p->co);
     tn_real *image = scratch, *v = image + image_len(&o.g, ci), *m = v + v_len(&b, ci);
     o.result = m + PRODUCTS * b.step, o.chosen = o.result + result_len(&o.g, p->co);
-    to_nhwc(k, &p->g, &o.g, x, image);
     for (int from = 0; from < tiles; from += b.tiles) {
         int n = tiles - from < b.tiles ? tiles - from : b.tiles, padded = round_up(n, TN_WINOGRAD_TILES);
         input_tiles(k, &o.g, ci, from, n, padded, image, v);
@@ -190,5 +189,13 @@ void tn_winograd_image(const tn_kernels_t *k, const tn_conv_plan *p, const tn_re
     k->transpose(area, p->co, o.result, p->co, y, area);
     if (!pool) return;
     k->transpose(area, p->co, o.chosen, p->co, o.result, area);
-    bytes_of((size_t)area * (size_t)p->co, o.result, winner);
+    k->to_u8((size_t)area * (size_t)p->co, o.result, winner);
+}
+
+void tn_winograd_image(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *x, const tn_real *u,
+                       const tn_real *bias, int relu, int pool, tn_real *y, unsigned char *winner,
+                       tn_real *scratch) {
+    const grid g = grid_of(p, pool);
+    to_nhwc(k, &p->g, &g, x, scratch);
+    tn_winograd_framed(k, p, u, bias, relu, pool, y, winner, scratch);
 }

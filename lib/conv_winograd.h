@@ -19,4 +19,11 @@ size_t tn_winograd_scratch(const tn_kernels_t *, const tn_conv_plan *);
 void tn_winograd_image(const tn_kernels_t *, const tn_conv_plan *, const tn_real *x, const tn_real *u,
                        const tn_real *bias, int relu, int pool, tn_real *y, unsigned char *winner,
                        tn_real *scratch);
+/*
+ * The same where the image stands at the beginning of scratch already: h x w pixels, channels last, zeros around what lies
+ * from pixel (ph, pw) on.
+ */
+void tn_winograd_frame(const tn_conv_plan *, int *h, int *w);
+void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *u, const tn_real *bias,
+                        int relu, int pool, tn_real *y, unsigned char *winner, tn_real *scratch);
 #endif

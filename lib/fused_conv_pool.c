@@ -20,20 +20,26 @@ static void conv_pool_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsig
 }
 
 /* The pooling is a gather by the winners that were found. */
+tn_t *tn_conv_pool_again(tn_t *x, tn_t *w, tn_t *b, const tn_conv *c, const tn_conv_pool_plan *p,
+                         const unsigned char *winner) {
+    const tn_window *g = &p->pool;
+    const int n = p->conv.n, planes = n * g->c;
+    tn_t *z = tn_conv2d(x, w, c);
+    if (b) z = tn_add(z, tn_reshape(b, 3, (int[]){g->c, 1, 1}));
+    if (p->relu) z = tn_relu(z);
+    int *index = tn_scratch(x->tape, (size_t)planes * (size_t)(g->oh * g->ow) * sizeof *index), at = 0;
+    for (int plane = 0; plane < planes; plane++)
+        for (int r = 0; r < g->oh; r++)
+            for (int q = 0; q < g->ow; q++, at++) {
+                int i = winner[at] / g->kw, j = winner[at] % g->kw;
+                index[at] = (plane * g->h + r * g->kh + i) * g->w + q * g->kw + j;
+            }
+    return tn_take(z, index, 4, (int[]){n, g->c, g->oh, g->ow});
+}
+
 static tn_t *conv_pool_expand(tn_t *y) {
     const conv_pool_aux *a = y->aux;
-    const tn_window *g = &a->p.pool;
-    tn_t *z = tn_conv2d(y->src[0], y->src[1], &a->c);
-    if (y->src[2]) z = tn_add(z, tn_reshape(y->src[2], 3, (int[]){y->dim[1], 1, 1}));
-    if (a->p.relu) z = tn_relu(z);
-    int *index = tn_scratch(y->tape, y->len * sizeof *index), at = 0;
-    for (int plane = 0; plane < y->dim[0] * y->dim[1]; plane++)
-        for (int r = 0; r < g->oh; r++)
-            for (int c = 0; c < g->ow; c++, at++) {
-                int i = a->winner[at] / g->kw, j = a->winner[at] % g->kw;
-                index[at] = (plane * g->h + r * g->kh + i) * g->w + c * g->kw + j;
-            }
-    return tn_take(z, index, y->nd, y->dim);
+    return tn_conv_pool_again(y->src[0], y->src[1], y->src[2], &a->c, &a->p, a->winner);
 }
 
 static double conv_pool_flops(const tn_t *y) {
@@ -52,20 +58,24 @@ static int plain_window(const tn_conv *c, const tn_pool *p) {
     return ok;
 }
 
+int tn_conv_pool_plan_make(tn_tape *t, const int x[4], const tn_t *w, const tn_t *b, const tn_conv *c,
+                           tn_act act, const tn_pool *pool, tn_conv_pool_plan *p) {
+    if (w->nd != 4 || (act != TN_ACT_NONE && act != TN_ACT_RELU) || !plain_window(c, pool)
+        || (b && (b->nd != 1 || b->dim[0] != w->dim[0])))
+        return 0;
+    *p = (tn_conv_pool_plan){.conv = tn_conv_shape(t, "conv2d_pool", x, w->dim, c),
+                             .relu = act == TN_ACT_RELU};
+    const tn_window *g = &p->conv.g;
+    int kh = pool->kernel[0], kw = pool->kernel[1];
+    p->pool = (tn_window){w->dim[0], g->oh, g->ow, kh, kw, g->oh / kh, g->ow / kw, kh, kw, 0, 0, 1, 1};
+    return p->pool.oh > 0 && p->pool.ow > 0
+           && (double)x[0] * w->dim[0] * g->oh * g->ow <= INT32_MAX; /* indices of expand */
+}
+
 tn_t *tn_conv2d_pool(tn_t *x, tn_t *w, tn_t *b, const tn_conv *c, tn_act act, const tn_pool *pool) {
-    int fused = x->nd == 4 && w->nd == 4 && (act == TN_ACT_NONE || act == TN_ACT_RELU)
-                && plain_window(c, pool) && (!b || (b->nd == 1 && b->dim[0] == w->dim[0]));
     conv_pool_aux a = {.c = *c};
-    if (fused) {
-        a.p = (tn_conv_pool_plan){.conv = tn_conv_shape(x->tape, "conv2d_pool", x->dim, w->dim, c),
-                                  .relu = act == TN_ACT_RELU};
-        const tn_window *g = &a.p.conv.g;
-        int kh = pool->kernel[0], kw = pool->kernel[1];
-        a.p.pool = (tn_window){w->dim[0], g->oh, g->ow, kh, kw, g->oh / kh, g->ow / kw, kh, kw, 0, 0, 1, 1};
-        fused = a.p.pool.oh > 0 && a.p.pool.ow > 0
-                && (double)x->dim[0] * w->dim[0] * g->oh * g->ow <= INT32_MAX; /* indices of expand */
-    }
-    if (!fused) return tn_max_pool2d(tn_conv2d_act(x, w, b, c, act), pool); /* also says what does not fit */
+    if (x->nd != 4 || !tn_conv_pool_plan_make(x->tape, x->dim, w, b, c, act, pool, &a.p))
+        return tn_max_pool2d(tn_conv2d_act(x, w, b, c, act), pool); /* also says what does not fit */
     tn_t *y = tn_new(x->tape, 4, (int[]){x->dim[0], w->dim[0], a.p.pool.oh, a.p.pool.ow});
     a.winner = tn_scratch(x->tape, y->len);
     tn_conv_pool_forward(x->tape, &a.p, x->x, w->x, b ? b->x : NULL, y->x, a.winner);

@@ -6,6 +6,7 @@
  */
 #include "internal.h"
 #include "kernels/kernels.h"
+#include "linear_wide.h"
 #include <string.h>
 
 typedef struct {
@@ -111,6 +112,13 @@ static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned
     const linear_aux *a = y->aux;
     tn_t *x = y->src[0], *w = y->src[1];
     int n = y->dim[0], out = w->dim[0], in = w->dim[1];
+    if (tn_linear_wide_fits(n, in, out, 1)) {
+        const tn_real *dz = tn_act_back(y, a->act, gy);
+        tn_linear_wide_back(y->tape, n, in, out, dz, x->x, w->x, add, need & 1 ? gx[0] : NULL,
+                            need & 2 ? gx[1] : NULL);
+        if (need & 4) tn_kernels_get(NULL)->col_sum(n, out, dz, out, (add >> 2) & 1, gx[2]);
+        return;
+    }
     if (tn_gemm_own()) {
         own_bwd(y, a->act, gy, gx, need, add);
         return;
@@ -148,6 +156,11 @@ tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act act) {
     int n = x->dim[0], out = w->dim[0], in = w->dim[1];
     tn_t *y = tn_new(x->tape, 2, (int[]){n, out});
     linear_aux a = {act};
+    if (tn_linear_wide_fits(n, in, out, 0)) {
+        tn_linear_wide_forward(x->tape, n, in, out, x->x, w->x, b ? b->x : NULL, act == TN_ACT_RELU, y->x);
+        if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);
+        return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);
+    }
     tn_place place = tn_mark(x->tape);
     tn_gemm(&(tn_gemm_args){.m = n,
                             .n = out,

@@ -26,6 +26,13 @@ double tn_exact_exp(double x);
 double tn_exact_pow(double x, double p);
 double tn_exact_erf(double x);
 
+/*
+ * Which of the threads that run a job's chunks the caller is, for scratch that belongs to a thread and not to a chunk, so
+ * that it stays in one core's cache: below tn_worker_slots() as read by the caller of tn_parallel.
+ */
+int tn_worker(void);
+int tn_worker_slots(void);
+
 /* fn(arg, lo, hi) over pieces of grain elements of [0, n), on tn_parallel. */
 typedef void tn_range_fn(void *arg, size_t lo, size_t hi);
 void tn_parallel_range(size_t n, size_t grain, tn_range_fn *fn, void *arg);

@@ -94,6 +94,17 @@ static void work(int self, int n) {
     }
 }
 
+static _Thread_local int self_number;
+
+int tn_worker(void) {
+    return self_number;
+}
+
+int tn_worker_slots(void) {
+    int n = tn_threads();
+    return n > self_number ? n : self_number + 1;
+}
+
 static uint32_t wait_for_job(uint32_t seen) {
     for (int i = 0; i < SPIN; i++) {
         uint32_t job = atomic_load_explicit(&pool.job, memory_order_acquire);
@@ -110,7 +121,7 @@ static uint32_t wait_for_job(uint32_t seen) {
 }
 
 static void *worker(void *arg) {
-    int self = (int)(intptr_t)arg;
+    int self = self_number = (int)(intptr_t)arg;
     for (uint32_t seen = 0;;) {
         seen = wait_for_job(seen);
         int n = atomic_load_explicit(&pool.team, memory_order_relaxed);

@@ -432,6 +432,15 @@ TN_API tn_t *tn_avg_pool2d(tn_t *x, const tn_pool *);
  */
 TN_API tn_t *tn_conv2d_pool(tn_t *x, tn_t *w, tn_t *b, const tn_conv *, tn_act, const tn_pool *);
 /*
+ * Two convolutions with the same activation, max pooling and dropout, as in small picture networks:
+ * tn_dropout(tn_conv2d_pool(tn_conv2d_act(x, w1, b1, c1, act), w2, b2, c2, act, pool), p, name) with the same meaning. One
+ * fused op that never stores what lies between, when nobody asks for the gradient of x, act is ReLU, the first convolution
+ * has a multiple of 16 filters and short sums (at most 50 terms), the second is 3 x 3 on 8 channels or more and the pooling
+ * 2 x 2; otherwise the ops it is made of. (Sums of the first layer's gradients are in another order then.)
+ */
+TN_API tn_t *tn_conv2d_block(tn_t *x, tn_t *w1, tn_t *b1, const tn_conv *c1, tn_t *w2, tn_t *b2, const tn_conv *c2,
+                             tn_act, const tn_pool *, double p, const char *name);
+/*
  * One recurrent layer in one direction as one fused op. x (steps, rows, in), h0 and c0 (rows, hidden) or NULL for zeros
  * (c0: LSTM), w_ih (gates hidden, in), w_hh (gates hidden, hidden), biases (gates hidden) or NULL; gates LSTM i f g o, GRU
  * r z n. length[rows] (NULL: all steps): beyond it a row's state waits and its output is 0. Result, flat: y (steps, rows,
@@ -458,6 +467,9 @@ typedef struct { tn_param *weight, *bias; tn_conv conv; } tn_conv_layer;
 TN_API tn_conv_layer tn_conv_new(tn_params *, const char *name, int ci, int co, int k, tn_conv, int bias);
 TN_API tn_t         *tn_conv_fwd(const tn_conv_layer *, tn_t *x, tn_act);
 TN_API tn_t         *tn_conv_pool_fwd(const tn_conv_layer *, tn_t *x, tn_act, const tn_pool *); /* max pooling after it */
+/* Two of them, max pooling and dropout: tn_conv2d_block. */
+TN_API tn_t         *tn_conv_block_fwd(const tn_conv_layer *first, const tn_conv_layer *second, tn_t *x, tn_act,
+                                       const tn_pool *, double p, const char *name);
 /* Row i of weight (n, dim) for each index; Gaussian start as PyTorch's. padding: that row starts at 0 (-1: none). */
 typedef struct { tn_param *weight; int padding; } tn_embedding;
 TN_API tn_embedding tn_embedding_new(tn_params *, const char *name, int n, int dim, int padding);

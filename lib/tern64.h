@@ -45,9 +45,14 @@
 #define tn_const tn64_const
 #define tn_conv2d tn64_conv2d
 #define tn_conv2d_act tn64_conv2d_act
+#define tn_conv2d_block tn64_conv2d_block
 #define tn_conv2d_dw tn64_conv2d_dw
 #define tn_conv2d_dx tn64_conv2d_dx
 #define tn_conv2d_pool tn64_conv2d_pool
+#define tn_conv_block_fwd tn64_conv_block_fwd
+#define tn_conv_chain_backward tn64_conv_chain_backward
+#define tn_conv_chain_fits tn64_conv_chain_fits
+#define tn_conv_chain_forward tn64_conv_chain_forward
 #define tn_conv_fast_forward tn64_conv_fast_forward
 #define tn_conv_forward tn64_conv_forward
 #define tn_conv_fwd tn64_conv_fwd
@@ -55,10 +60,13 @@
 #define tn_conv_new tn64_conv_new
 #define tn_conv_planes_fit tn64_conv_planes_fit
 #define tn_conv_planes_grad tn64_conv_planes_grad
+#define tn_conv_pool_again tn64_conv_pool_again
 #define tn_conv_pool_backward tn64_conv_pool_backward
+#define tn_conv_pool_backward_from tn64_conv_pool_backward_from
 #define tn_conv_pool_block tn64_conv_pool_block
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
+#define tn_conv_pool_plan_make tn64_conv_pool_plan_make
 #define tn_conv_same tn64_conv_same
 #define tn_conv_shape tn64_conv_shape
 #define tn_conv_valid tn64_conv_valid
@@ -83,6 +91,10 @@
 #define tn_dir_name tn64_dir_name
 #define tn_div tn64_div
 #define tn_dropout tn64_dropout
+#define tn_dropout_plan_make tn64_dropout_plan_make
+#define tn_dropout_planned tn64_dropout_planned
+#define tn_dropout_row tn64_dropout_row
+#define tn_dropout_scale tn64_dropout_scale
 #define tn_dtype_size tn64_dtype_size
 #define tn_embed_in tn64_embed_in
 #define tn_embedding_fwd tn64_embedding_fwd
@@ -152,6 +164,9 @@
 #define tn_linear_act tn64_linear_act
 #define tn_linear_fwd tn64_linear_fwd
 #define tn_linear_new tn64_linear_new
+#define tn_linear_wide_back tn64_linear_wide_back
+#define tn_linear_wide_fits tn64_linear_wide_fits
+#define tn_linear_wide_forward tn64_linear_wide_forward
 #define tn_load_state tn64_load_state
 #define tn_load_weights tn64_load_weights
 #define tn_log tn64_log
@@ -353,9 +368,13 @@
 #define tn_view tn64_view
 #define tn_window_out tn64_window_out
 #define tn_winograd_fits tn64_winograd_fits
+#define tn_winograd_frame tn64_winograd_frame
+#define tn_winograd_framed tn64_winograd_framed
 #define tn_winograd_image tn64_winograd_image
 #define tn_winograd_scratch tn64_winograd_scratch
 #define tn_winograd_u_len tn64_winograd_u_len
 #define tn_winograd_weights tn64_winograd_weights
+#define tn_worker tn64_worker
+#define tn_worker_slots tn64_worker_slots
 #define tn_write_file tn64_write_file
 #endif

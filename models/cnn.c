@@ -49,8 +49,7 @@ static int build(void *net_, const void *cfg_, const tn_model_shape *s, tn_param
 static tn_t *forward(const void *net_, tn_t *x) {
     const net *m = net_;
     tn_pool two = tn_pool_square(2);
-    x = tn_conv_pool_fwd(&m->conv2, tn_conv_fwd(&m->conv1, x, TN_ACT_RELU), TN_ACT_RELU, &two);
-    x = tn_dropout(x, m->dropout / 2, "dropout1");
+    x = tn_conv_block_fwd(&m->conv1, &m->conv2, x, TN_ACT_RELU, &two, m->dropout / 2, "dropout1");
     x = tn_linear_fwd(&m->fc1, tn_reshape(x, 2, (int[]){x->dim[0], -1}), TN_ACT_RELU);
     return tn_linear_fwd(&m->fc2, tn_dropout(x, m->dropout, "dropout2"), TN_ACT_NONE);
 }

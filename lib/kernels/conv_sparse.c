@@ -65,6 +65,7 @@ static inline void split_vector(const tn_sparse_split *s, const tn_real *gy, con
     const V inverse = vset1((tn_real)1 / (tn_real)s->width);
     V g = vload(gy), w = vload_u8(winner);
     if (s->relu) g = masked(g, vload(y));
+    g *= vset1(s->scale);
     vstore(v, g);
     if (key) vstore(key, vsel(veq(g, vset1(0)), vset1(-1), w));
     if (!off) return;
@@ -130,11 +131,13 @@ __attribute__((always_inline)) static inline void dw(const int rows, const int v
     for (int o = 0; o < channels; o++, off += ld, v += ld, sum += sum_ld) {
 #define LOAD(r, c) V a##r##c = rows > r && vectors > c ? vload(sum + r * sum_row + c * VL) : vset1(0);
         TILE(LOAD)
-        for (int q = 0; q < n; q += WORD)
+        const int *off_q = off;
+        const tn_real *v_q = v;
+        for (int q = 0; q < n; q += WORD, off_q += WORD, v_q += WORD)
             for (uint64_t m = *bits++; m; m &= m - 1) {
-                int i = q + __builtin_ctzll(m);
-                ptrdiff_t at = off[i];
-                V g = vset1(v[i]);
+                size_t i = (size_t)__builtin_ctzll(m);
+                ptrdiff_t at = off_q[i];
+                V g = vset1(v_q[i]);
 #define ADD(r, c) \
     if (rows > r && vectors > c) a##r##c = vfma(g, vload(x##r + at + c * VL), a##r##c);
                 TILE(ADD)
@@ -160,10 +163,10 @@ __attribute__((always_inline)) static inline void dx(const int rows, const int v
                                                      tn_real *to, ptrdiff_t row) {
 #define ZERO(r, c) V a##r##c = vset1(0);
     TILE(ZERO)
-    for (int o = 0; o < channels; o += WORD)
+    for (int o = 0; o < channels; o += WORD, v += WORD, w += WORD * rows * vectors * VL)
         for (uint64_t m = *bits++; m; m &= m - 1) {
-            int l = o + __builtin_ctzll(m);
-            const tn_real *at = w + l * (rows * vectors * VL);
+            size_t l = (size_t)__builtin_ctzll(m); /* not an int: fewer instructions an element */
+            const tn_real *at = w + l * (size_t)(rows * vectors * VL);
             V g = vset1(v[l]);
 #define ADD_W(r, c) \
     if (rows > r && vectors > c) a##r##c = vfma(g, vload(at + (r * vectors + c) * VL), a##r##c);

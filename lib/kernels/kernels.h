@@ -33,9 +33,10 @@ enum { TN_WINOGRAD_TILES = 6 };
 /* Most vectors of a tile of sparse_dw and sparse_dx, at most 5 rows of 6, by the height of the product's tile. */
 #define TN_SPARSE_TILE(mr) ((mr) < 8 ? 12 : 20)
 
-/* An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0. */
+/* An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0, times scale. */
 typedef struct {
     int relu, width, row, pixel;
+    tn_real scale;
 } tn_sparse_split;
 /* oh x ow pooling windows of kh x kw pixels each, in an image with channels last. */
 typedef struct {
@@ -48,6 +49,24 @@ typedef struct {
 typedef struct {
     int rows, vectors, lanes, tile_rows, tile_vectors;
 } tn_sparse_block;
+
+/* Channels last, rows of y and gy `pitch` reals apart; tap t of pixel (r, c) is x[r * row + c + off[t]]. */
+typedef struct {
+    int taps, oh, ow, channels; /* channels: whole vectors */
+    const int *off;
+    ptrdiff_t row, pitch;
+} tn_channels_dw;
+
+/* For gemm_panel: A (m, k) with rows lda apart, b (k, nr); soon_rows rows of soon_len reals, ld_soon apart, are fetched meanwhile. */
+typedef struct {
+    int m, k;
+    const tn_real *a, *b;
+    tn_real *c;
+    ptrdiff_t lda, ldc;
+    int add, soon_rows, soon_len;
+    const tn_real *soon;
+    ptrdiff_t ld_soon;
+} tn_gemm_panel;
 
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
@@ -89,6 +108,9 @@ typedef struct tn_kernels {
     /* Columns p0..p1-1 of an A of m x k, element (i, p) at a[i + p * cs], to their place in out (m * k reals). */
     void (*pack_a)(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 
+    /* The same product for one panel of B, nr whole columns, without bias and ReLU. */
+    void (*gemm_panel)(const tn_gemm_panel *);
+
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
     void (*add)(size_t n, const tn_real *a, const tn_real *b, tn_real *y);
@@ -119,7 +141,7 @@ typedef struct tn_kernels {
     const tn_optim_def *const *optims;
     /*
      * Gradients that skip zeros, see conv_sparse.c. Bits of words of 64 tell what is not zero (NaN is not).
-     * split: of planes of n elements, v: gy (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0,
+     * split: of planes of n elements, v: gy scale (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0,
      * off: base of the element plus where the winner lies in its window; key, off: or NULL.
      * bits: of the first n elements of each plane, ceil(n / 64) words; v is readable a vector beyond. keys: of window q, place k
      * in it, channel o: key[q * channels + o] == k, in order q, k, o / 64; channels: a multiple of TN_LANES.
@@ -148,6 +170,13 @@ typedef struct tn_kernels {
      * room for a vector more, which may be written. */
     void (*planes_gradient)(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
                             ptrdiff_t pitch);
+
+    /*
+     * sum (taps + 1, channels) += of each tap a chain from 0 over the pixels, fma(tap, g, .), in the last row the sum of g;
+     * g: gy where y > 0, else 0, NaN in either gives NaN.
+     */
+    void (*channels_dw)(const tn_channels_dw *, const tn_real *x, const tn_real *y, const tn_real *gy,
+                        tn_real *sum);
 
     /* y[i] = 0 x[i] with probability limit / 2^32, else keep x[i], by draws from the splitmix64 generator in this state. */
     void (*dropout)(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);

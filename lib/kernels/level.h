@@ -32,6 +32,8 @@
 #define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
 #define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
 #define tn_k_dropout              TN_LEVEL_NAME(dropout)
+#define tn_k_gemm_panel           TN_LEVEL_NAME(gemm_panel)
+#define tn_k_channels_dw          TN_LEVEL_NAME(channels_dw)
 #define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
 #define tn_k_stream               TN_LEVEL_NAME(stream)
@@ -73,6 +75,7 @@ void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdif
 void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
                         tn_real *c, ptrdiff_t ldc, int add);
 void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+void tn_k_gemm_panel(const tn_gemm_panel *);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);
 void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);
@@ -101,6 +104,8 @@ void tn_k_sparse_dw(int rows, int vectors, int channels, int n, const uint64_t *
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
+void tn_k_channels_dw(const tn_channels_dw *, const tn_real *x, const tn_real *y, const tn_real *gy,
+                      tn_real *sum);
 void tn_k_planes_gradient(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,
                           ptrdiff_t pitch);
 void tn_k_dropout(size_t n, uint64_t state, uint32_t limit, tn_real keep, const tn_real *x, tn_real *y);

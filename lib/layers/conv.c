@@ -33,3 +33,11 @@ tn_t *tn_conv_pool_fwd(const tn_conv_layer *l, tn_t *x, tn_act act, const tn_poo
     return tn_conv2d_pool(x, tn_use(x->tape, l->weight), l->bias ? tn_use(x->tape, l->bias) : NULL, &l->conv,
                           act, pool);
 }
+
+tn_t *tn_conv_block_fwd(const tn_conv_layer *first, const tn_conv_layer *second, tn_t *x, tn_act act,
+                        const tn_pool *pool, double p, const char *name) {
+    tn_tape *t = x->tape;
+    tn_t *w1 = tn_use(t, first->weight), *b1 = first->bias ? tn_use(t, first->bias) : NULL;
+    tn_t *w2 = tn_use(t, second->weight), *b2 = second->bias ? tn_use(t, second->bias) : NULL;
+    return tn_conv2d_block(x, w1, b1, &first->conv, w2, b2, &second->conv, act, pool, p, name);
+}

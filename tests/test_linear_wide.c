@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Linear layers with many inputs, whose products have passes of their own (lib/linear_wide.c): bit for bit the chains that
+ * kernels.h promises, at every vector level (a process each), for 1 to 5 threads, stored and added, odd sizes.
+ */
+#include "internal.h"
+#include "kernels.h"
+#include "linear_wide.h"
+#include "support.h"
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+typedef struct {
+    int n, in, out, bias, relu;
+} shape;
+
+static const shape shapes[] = {
+    {128, 9216, 64, 1, 1}, {33, 4099, 130, 1, 0}, {32, 2048, 256, 0, 1},
+    {45, 2051, 259, 1, 1}, {70, 8200, 67, 0, 0},
+};
+
+static uint64_t state = 1;
+static tn_real *reals(size_t n) {
+    tn_real *x = malloc(n * sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < n; i++) {
+        state = state * 6364136223846793005u + 1442695040888963407u;
+        x[i] = (tn_real)((double)(state >> 40) / (1 << 23) - 1);
+    }
+    return x;
+}
+
+static tn_real fused(tn_real a, tn_real b, tn_real c) {
+    return (tn_real)(sizeof c == 4 ? (double)fmaf((float)a, (float)b, (float)c)
+                                   : fma((double)a, (double)b, (double)c));
+}
+
+static void check(const tn_real *got, tn_real want) {
+    if (memcmp(got, &want, sizeof want) != 0) fail_msg("%.9g, not %.9g", (double)*got, (double)want);
+}
+
+/* All of the outputs, and of the gradients some: a chain is long. */
+static void one_shape(const shape *s, int threads) {
+    const size_t n = (size_t)s->n, in = (size_t)s->in, out = (size_t)s->out;
+    tn_real *x = reals(n * in), *w = reals(out * in), *b = reals(out), *dz = reals(n * out),
+            *y = reals(n * out);
+    tn_real *dx = reals(n * in), *dw = reals(out * in), *dx0 = malloc(n * in * sizeof *dx0),
+            *dw0 = malloc(out * in * sizeof *dw0);
+    memcpy(dx0, dx, n * in * sizeof *dx), memcpy(dw0, dw, out * in * sizeof *dw);
+    tn_tape *t = tn_tape_new(NULL);
+    tn_set_threads(threads);
+    tn_linear_wide_forward(t, s->n, s->in, s->out, x, w, s->bias ? b : NULL, s->relu, y);
+    for (size_t i = 0; i < n; i += threads == 1 ? 5 : 17)
+        for (size_t o = 0; o < out; o++) {
+            tn_real sum = 0;
+            for (size_t p = 0; p < in; p++) sum = fused(x[i * in + p], w[o * in + p], sum);
+            if (s->bias) sum += b[o];
+            check(y + i * out + o, s->relu && sum < 0 ? 0 : sum);
+        }
+    for (unsigned add = 0; add < 4; add++) {
+        memcpy(dx, dx0, n * in * sizeof *dx), memcpy(dw, dw0, out * in * sizeof *dw);
+        tn_linear_wide_back(t, s->n, s->in, s->out, dz, x, w, add, add == 1 ? NULL : dx,
+                            add == 2 ? NULL : dw);
+        for (size_t i = 0; i < n * in; i += 19 + i % 5) {
+            tn_real sum = add & 1 ? dx0[i] : 0;
+            for (size_t o = 0; o < out; o++) sum = fused(dz[i / in * out + o], w[o * in + i % in], sum);
+            check(dx + i, add == 1 ? dx0[i] : sum);
+        }
+        for (size_t i = 0; i < out * in; i += 19 + i % 5) {
+            tn_real sum = add & 2 ? dw0[i] : 0;
+            for (size_t r = 0; r < n; r++) sum = fused(dz[r * out + i / in], x[r * in + i % in], sum);
+            check(dw + i, add == 2 ? dw0[i] : sum);
+        }
+    }
+    tn_tape_free(t);
+    free(x), free(w), free(b), free(dz), free(y), free(dx), free(dw), free(dx0), free(dw0);
+}
+
+static void chains(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int threads = 1; threads <= 5; threads += 1 + (int)i % 2) one_shape(&shapes[i], threads);
+}
+
+/* The layer takes these passes, and its gradients by numbers are those by create_graph. */
+static void layer(void **unused) {
+    (void)unused;
+    const int n = 40, in = 2100, out = 256;
+    if (sizeof(tn_real) == 4)
+        assert_true(tn_linear_wide_fits(n, in, out, 0) && tn_linear_wide_fits(n, in, out, 1));
+    tn_tape *t = tn_tape_new(NULL);
+    tn_real *xs = reals((size_t)(n * in)), *ws = reals((size_t)(out * in)), *bs = reals((size_t)out);
+    tn_t *src[] = {tn_leaf(t, xs, 2, (int[]){n, in}), tn_leaf(t, ws, 2, (int[]){out, in}),
+                   tn_leaf(t, bs, 1, &out)};
+    for (int act = TN_ACT_NONE; act <= TN_ACT_TANH; act++) {
+        tn_t *numbers[3], *graph[3];
+        tn_t *y = tn_linear_act(src[0], src[1], src[2], (tn_act)act);
+        tn_grad(y, NULL, 3, src, numbers, 0);
+        tn_grad(y, NULL, 3, src, graph, 1);
+        for (int i = 0; i < 3; i++)
+            for (size_t l = 0; l < src[i]->len; l++) {
+                double a = (double)numbers[i]->x[l], b = (double)graph[i]->x[l];
+                if (!(fabs(a - b) <= 1e-3 + 1e-4 * fabs(b))) fail_msg("act %d, %d: %g, %g", act, i, a, b);
+            }
+    }
+    tn_tape_free(t);
+    free(xs), free(ws), free(bs);
+}
+
+static int run(void) {
+    const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(layer)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+/* The level is chosen once a process. */
+int main(void) {
+    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
+    int bad = 0, status;
+    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
+        if (!tn_kernels_level(levels[i])) continue;
+        printf("level %s\n", levels[i]), fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            setenv("TERN_SIMD", levels[i], 1);
+            exit(run());
+        }
+        bad |= child < 0 || waitpid(child, &status, 0) != child || status != 0;
+    }
+    return bad;
+}
