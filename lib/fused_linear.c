@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * act(x w' + b) in one op. Forward and input gradient run on packed forms of the weights that are made once a step;
- * the weight gradient reads the input as it lies, and dz' from a copy that is made as dz is. Bias and ReLU ride on the
- * product's last pass.
+ * act(x w' + b) in one op.
+ *
+ * Forward reads the weights as they are kept, a row a unit, and the samples as the columns of x', packed once for all
+ * units: n x in reals instead of the in x out of packed weights, which would be due after every step. Where samples are
+ * fewer than half a panel, or the weights' packed form is there already (evaluation), x w' runs the usual way
+ * round, with the same bits. The input gradient runs on packed weights, the weight gradient reads the input as it lies,
+ * and dz' from a copy that is made as dz is. Bias and ReLU ride on the product's last pass.
+ *
+ * Which chunk does what decides how much a thread reads that another wrote: the units of a layer stay with one thread
+ * in the product forward, the weight gradient, the optimizer and the packing, so that of the large arrays only the
+ * input is read by all.
  */
 #include "internal.h"
 #include "kernels/kernels.h"
@@ -13,16 +21,77 @@ typedef struct {
     tn_act act;
 } linear_aux;
 
-/* ---- gradients ---- */
-
-/*
- * Which chunk does what decides how much a thread reads that another wrote: the units of a layer stay with one thread
- * in the product forward, the weight gradient, the optimizer and the packing, so that of the large arrays only the
- * input is read by all.
- */
 enum { ROWS = 16, UNITS = 32, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* ROWS, UNITS: two tiles or more */
 
-/* What the passes of one backward share; dz = gy act'(z) (n, out), turned: dz' as pack_a leaves it. */
+/* Units of a chunk of the product forward and of the weight gradient. */
+static int chunk_units(int out) {
+    int units = (out + MAX_CHUNKS - 1) / MAX_CHUNKS;
+    return units < UNITS ? UNITS : units;
+}
+
+/* Row stride of a matrix whose rows are to lie in different sets of the first-level cache: an odd number of lines. */
+static int odd_lines(int cols) {
+    enum { LINE = 64 / (int)sizeof(tn_real) };
+    return ((cols + LINE - 1) / LINE | 1) * LINE;
+}
+
+/* ---- forward ---- */
+
+typedef struct {
+    const tn_kernels_t *k;
+    int n, in, out, units, relu;
+    const tn_real *x, *w, *bias;
+    tn_real *panels, *y;
+} forward;
+
+static void pack_samples(void *arg, int chunk) {
+    const forward *f = arg;
+    int r0 = chunk * TN_NR_MAX, r1 = r0 + TN_NR_MAX < f->n ? r0 + TN_NR_MAX : f->n;
+    f->k->pack_b(f->in, r1 - r0, f->x + (size_t)r0 * (size_t)f->in, 1, f->in,
+                 f->panels + (size_t)r0 * (size_t)f->in);
+}
+
+static void forward_units(void *arg, int chunk) {
+    const forward *f = arg;
+    int r0 = chunk * f->units, r1 = r0 + f->units < f->out ? r0 + f->units : f->out;
+    f->k->gemm_turned(r1 - r0, f->n, f->in, f->w + (size_t)r0 * (size_t)f->in, f->in, f->panels, f->y + r0,
+                      f->out, f->bias ? f->bias + r0 : NULL, f->relu);
+}
+
+/* The other way round, x w' from packed weights. */
+static void forward_packed(const forward *f, const tn_real *packed_w) {
+    tn_gemm(&(tn_gemm_args){.m = f->n,
+                            .n = f->out,
+                            .k = f->in,
+                            .a = f->x,
+                            .ars = f->in,
+                            .acs = 1,
+                            .b = f->w,
+                            .brs = 1,
+                            .bcs = f->in,
+                            .packed_b = packed_w,
+                            .c = f->y,
+                            .ldc = f->out,
+                            .bias = f->bias,
+                            .relu = f->relu});
+}
+
+static void run_forward(forward *f, const tn_t *w) {
+    enum { FEWEST = TN_NR_MAX / 2 };
+    if (!tn_gemm_own() || f->n < FEWEST || f->n > 4 * f->out || tn_is_packed(w, 1)) {
+        forward_packed(f, tn_packed(w, 1));
+        return;
+    }
+    f->k = tn_kernels_get(NULL);
+    f->units = chunk_units(f->out);
+    f->panels = tn_scratch(w->tape, tn_gemm_packed_len(f->n, f->in) * sizeof *f->panels);
+    tn_parallel((f->n + TN_NR_MAX - 1) / TN_NR_MAX, pack_samples, f);
+    tn_parallel((f->out + f->units - 1) / f->units, forward_units, f);
+}
+
+/* ---- gradients ---- */
+
+/* What the passes of one backward share; dz = gy act'(z) (n, out), turned: dz' (out, n), row stride ld. */
 typedef struct {
     const tn_kernels_t *k;
     tn_act act;
@@ -32,7 +101,7 @@ typedef struct {
     const tn_real *gy, *y, *x, *packed_w;
     const tn_real *dz;
     tn_real *own_dz, *own_x, *turned, *dx, *dw, *db;
-    int ldx; /* row stride of x, or of its copy own_x */
+    int ldx, ld; /* row strides of x, or of its copy own_x, and of turned */
     unsigned add;
 } back;
 
@@ -44,7 +113,7 @@ static int row_stride(int in, int n) {
     enum { LINE = 64 / (int)sizeof(tn_real), MOST = 256 };
     int lines = (in + LINE - 1) / LINE, shared = lines & -lines; /* the power of two in lines */
     if (in % LINE == 0 && shared * (n < MOST ? n : MOST) <= MOST) return in;
-    return (lines | 1) * LINE;
+    return odd_lines(in);
 }
 
 /* Some rows of the batch: dz, its transpose, dx = dz w, while they are in the cache. */
@@ -54,7 +123,7 @@ static void back_rows(void *arg, int chunk) {
     size_t at = (size_t)r0 * (size_t)b->out;
     if (b->own_dz)
         tn_act_slope(b->act, (size_t)(r1 - r0) * (size_t)b->out, b->gy + at, b->y + at, b->own_dz + at);
-    if (b->dw) b->k->pack_a(b->out, b->n, r0, r1, b->dz, b->out, b->turned);
+    if (b->dw) b->k->transpose(r1 - r0, b->out, b->dz + at, b->out, b->turned + r0, b->ld);
     for (int i = r0; i < r1 && b->own_x; i++)
         memcpy(b->own_x + (size_t)i * (size_t)b->ldx, b->x + (size_t)i * (size_t)b->in,
                (size_t)b->in * sizeof *b->x);
@@ -70,8 +139,9 @@ static void back_block(void *arg, int chunk) {
     int r0 = chunk / 2 * b->units, r1 = r0 + b->units < b->out ? r0 + b->units : b->out;
     int c0 = chunk % 2 ? b->half : 0, c1 = chunk % 2 ? b->in : b->half;
     if (b->dw && r0 < r1 && c0 < c1)
-        b->k->gemm_packed_a(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->n, x + c0, b->ldx, 1,
-                            b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1);
+        b->k->gemm_raw_b(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->ld, b->ld, 1, x + c0,
+                         b->ldx, 1, b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1, NULL,
+                         0);
     int o0 = chunk * BIAS_COLS, o1 = o0 + BIAS_COLS < b->out ? o0 + BIAS_COLS : b->out;
     if (b->db && o0 < o1) b->k->col_sum(b->n, o1 - o0, b->dz + o0, b->out, (b->add >> 2) & 1, b->db + o0);
 }
@@ -91,15 +161,15 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
               .add = add};
     if (act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 1) b.dx = gx[0], b.packed_w = tn_packed(w, 0);
-    if (need & 2) b.dw = gx[1], b.turned = tn_scratch(y->tape, y->len * sizeof *gy);
+    b.ld = odd_lines(b.n);
+    if (need & 2) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
     if (need & 4) b.db = gx[2];
     b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
     b.rows = b.rows < ROWS ? ROWS : (b.rows + 7) / 8 * 8;
     tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
-    b.units = (b.out + MAX_CHUNKS - 1) / MAX_CHUNKS;
-    b.units = ((b.units < UNITS ? UNITS : b.units) + b.k->mr - 1) / b.k->mr * b.k->mr;
+    b.units = chunk_units(b.out);
     b.half = (b.in + 1) / 2 + TN_NR_MAX - 1;
     b.half -= b.half % TN_NR_MAX;
     if (b.half > b.in) b.half = b.in;
@@ -162,20 +232,15 @@ tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act act) {
         return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);
     }
     tn_place place = tn_mark(x->tape);
-    tn_gemm(&(tn_gemm_args){.m = n,
-                            .n = out,
-                            .k = in,
-                            .a = x->x,
-                            .ars = in,
-                            .acs = 1,
-                            .b = w->x,
-                            .brs = 1,
-                            .bcs = in,
-                            .packed_b = tn_packed(w, 1),
-                            .c = y->x,
-                            .ldc = out,
-                            .bias = b ? b->x : NULL,
-                            .relu = act == TN_ACT_RELU});
+    run_forward(&(forward){.n = n,
+                           .in = in,
+                           .out = out,
+                           .relu = act == TN_ACT_RELU,
+                           .x = x->x,
+                           .w = w->x,
+                           .bias = b ? b->x : NULL,
+                           .y = y->x},
+                w);
     tn_rewind(x->tape, place);
     if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);
     return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);

@@ -205,6 +205,11 @@ void tn_packed_free(tn_params *s) {
     tn_free(s->packed);
 }
 
+int tn_is_packed(const tn_t *w, int transposed) {
+    return w->param && tn_gemm_own()
+           && w->param->set->packed[w->param->index].version[transposed] == w->param->set->version;
+}
+
 const tn_real *tn_packed(const tn_t *w, int transposed) {
     if (!tn_gemm_own()) return NULL;
     int rows = w->dim[0], cols = (int)(w->len / (size_t)rows);

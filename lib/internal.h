@@ -82,6 +82,7 @@ void tn_plans_free(tn_params *);
  * its tape's scratch.
  */
 const tn_real *tn_packed(const tn_t *w, int transposed);
+int tn_is_packed(const tn_t *w, int transposed); /* 1: that form of a parameter is there and up to date */
 
 /* "(128, 784)" of at most 4 dimensions. */
 void tn_dims_text(int nd, const int *dim, char out[64]);

@@ -153,6 +153,7 @@
 #define tn_init_xavier_normal tn64_init_xavier_normal
 #define tn_init_xavier_uniform tn64_init_xavier_uniform
 #define tn_input tn64_input
+#define tn_is_packed tn64_is_packed
 #define tn_kernels_get tn64_kernels_get
 #define tn_kernels_level tn64_kernels_level
 #define tn_l2_penalty tn64_l2_penalty

@@ -129,7 +129,7 @@ static tn_real *mixed_reals(size_t n) {
 /* ---- products -------------------------------------------------------------------------------------- */
 
 enum { A_TURNED = 1, B_TURNED = 2, ADD = 4, BIAS = 8, RELU = 16, RAW = 32, VARIANTS = 64 };
-enum { PACKED_A = 64 }; /* beside A_TURNED and RAW, without BIAS and RELU */
+enum { TURNED_C = 64 }; /* without A_TURNED and ADD; the bias is that of rows */
 
 typedef struct {
     int m, n, k, variant, lda; /* lda 0: as small as it can be */
@@ -145,7 +145,7 @@ static problem make_problem(int m, int n, int k, int variant, int lda) {
     p.brs = variant & B_TURNED ? 1 : n, p.bcs = variant & B_TURNED ? k : 1;
     p.a = random_reals((size_t)lda * (size_t)(turned ? k : m));
     p.b = random_reals((size_t)k * (size_t)n);
-    p.bias = random_reals((size_t)n);
+    p.bias = random_reals((size_t)(m > n ? m : n));
     p.c = random_reals((size_t)(m * p.ldc));
     return p;
 }
@@ -156,13 +156,18 @@ static void free_problem(problem *p) {
 static tn_real *run_product(const tn_kernels_t *kn, const problem *p) {
     tn_real *c = copy_of(p->c, (size_t)(p->m * p->ldc)), *bias = p->variant & BIAS ? p->bias : NULL;
     int add = !!(p->variant & ADD), relu = !!(p->variant & RELU);
-    if (p->variant & PACKED_A) { /* packed in two goes */
-        tn_real *a = room((size_t)p->m * (size_t)p->k);
-        int half = p->k / 2;
-        kn->pack_a(p->m, p->k, half, p->k, p->a, p->cs, a);
-        kn->pack_a(p->m, p->k, 0, half, p->a, p->cs, a);
-        kn->gemm_packed_a(p->m, p->n, p->k, a, p->b, p->brs, p->bcs, c, p->ldc, add);
-        free(a);
+    if (p->variant & TURNED_C) {
+        tn_real *packed = room((size_t)((p->n + kn->nr - 1) / kn->nr * kn->nr * p->k));
+        kn->pack_b(p->k, p->n, p->b, p->brs, p->bcs, packed);
+        ptrdiff_t ld = p->m + 2; /* two to the right of each row, to be left alone */
+        tn_real *turned = room((size_t)(p->n * ld));
+        for (ptrdiff_t i = 0; i < p->n * ld; i++) turned[i] = 77;
+        kn->gemm_turned(p->m, p->n, p->k, p->a, p->rs, packed, turned, ld, bias, relu);
+        for (int j = 0; j < p->n; j++) {
+            for (int i = 0; i < p->m; i++) c[i * p->ldc + j] = turned[j * ld + i];
+            assert_true(turned[j * ld + p->m] == 77 && turned[j * ld + p->m + 1] == 77);
+        }
+        free(turned), free(packed);
         return c;
     }
     if (p->variant & RAW) {
@@ -187,7 +192,7 @@ static void check_naive(const problem *p, const tn_real *c) {
                 ref term = (ref)p->a[i * p->rs + q * p->cs] * p->b[q * p->brs + j * p->bcs];
                 s += term, size += REF(fabs)(term);
             }
-            if (p->variant & BIAS) s += p->bias[j];
+            if (p->variant & BIAS) s += p->bias[p->variant & TURNED_C ? i : j];
             if (p->variant & RELU && s < 0) s = 0;
             assert_near("product", c[i * p->ldc + j], s, size * (p->k + 2) * EPS / 2);
         }
@@ -213,7 +218,7 @@ static void check_product(int m, int n, int k, int variant, int lda) {
 static void test_product_remainders(void **state) {
     (void)state;
     static const int short_k[] = {0, 1, 2, 7};
-    for (int m = 1; m <= 2 * TN_MR_MAX + 1; m++)
+    for (int m = 1; m <= 2 * TN_TILE_MAX + 1; m++)
         for (int n = 1; n <= 2 * TN_NR_MAX + 1; n++)
             for (int k = 0; k < 4; k++) check_product(m, n, short_k[k], (int)(next() % VARIANTS), 0);
 }
@@ -232,7 +237,7 @@ static void test_product_blocks_of_k(void **state) {
     static const int long_k[] = {255, 256, 257, 287, 288, 289, 600}, widths[] = {1, 15, 16, 33};
     for (int k = 0; k < 7; k++)
         for (int n = 0; n < 4; n++)
-            for (int m = 1; m <= TN_MR_MAX + 2; m++)
+            for (int m = 1; m <= TN_TILE_MAX + 2; m++)
                 check_product(m, widths[n], long_k[k], (int)(next() % VARIANTS), 0);
 }
 
@@ -246,16 +251,36 @@ static void test_product_large(void **state) {
     }
 }
 
-static void test_product_packed_a(void **state) {
+/* x w' + bias by gemm_turned: also with more rows and blocks of k than are in cache at once. */
+static void test_product_turned(void **state) {
     (void)state;
-    for (int v = PACKED_A | A_TURNED | RAW, i = 0; i < 4; i++) {
-        int variant = v | (i & 1 ? ADD : 0) | (i & 2 ? B_TURNED : 0);
-        for (int m = 1; m <= 2 * TN_MR_MAX + 1; m++)
+    for (int i = 0; i < 8; i++) {
+        int variant = TURNED_C | (i & 1 ? BIAS : 0) | (i & 2 ? RELU : 0) | (i & 4 ? B_TURNED : 0);
+        for (int m = 1; m <= 2 * TN_TILE_MAX + 1; m++)
             for (int k = 0; k < 40; k += 13) check_product(m, 1 + (int)(next() % 80), k, variant, 0);
-        check_product(251, 48, 40, variant, 0);
-        check_product(150, 80, 300, variant, 160);
-        check_product(20, 100, 600, variant, 1024);
+        check_product(300, 48, 40, variant, 0);
+        check_product(150, 80, 300, variant, 320);
+        check_product(20, 100, 620, variant, 1024);
     }
+}
+
+/* Both ways round give the same bits, so that a layer may take either. */
+static void test_product_turned_is_the_other(void **state) {
+    (void)state;
+    enum { M = 37, N = 45, K = 431 }; /* C' (N x M) = B' A' */
+    problem p = make_problem(M, N, K, TURNED_C | BIAS | RELU, 0);
+    problem q = p;
+    q.m = N, q.n = M, q.variant = BIAS | RELU, q.ldc = M + 3;
+    q.a = p.b, q.rs = p.bcs, q.cs = p.brs, q.b = p.a, q.brs = p.cs, q.bcs = p.rs;
+    q.c = random_reals((size_t)(N * q.ldc));
+    for (int l = 0; l < levels; l++) {
+        tn_real *one = run_product(level[l], &p), *other = run_product(level[l], &q);
+        for (int i = 0; i < M; i++)
+            for (int j = 0; j < N; j++) assert_true(same(one[i * p.ldc + j], other[j * q.ldc + i]));
+        free(one), free(other);
+    }
+    free(q.c);
+    free_problem(&p);
 }
 
 /* Rows of B a whole number of lines apart, on a line: those are read in place. */
@@ -689,7 +714,8 @@ int main(void) {
         cmocka_unit_test(test_product_variants),
         cmocka_unit_test(test_product_blocks_of_k),
         cmocka_unit_test(test_product_large),
-        cmocka_unit_test(test_product_packed_a),
+        cmocka_unit_test(test_product_turned),
+        cmocka_unit_test(test_product_turned_is_the_other),
         cmocka_unit_test(test_product_b_in_place),
         cmocka_unit_test(test_product_specials),
         cmocka_unit_test(test_unary_accuracy),

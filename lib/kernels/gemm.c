@@ -11,64 +11,52 @@
 
 enum {
     KC = 6400 / NR, /* rows of B in a block: 25 KB stay in L1 beside the rows of A */
-    MC = 240,       /* rows of A in a block that is read in place */
+    MC = 280,       /* rows of A in a block that is read in place */
     A_COPY = 80 * 1024 / (int)sizeof(tn_real), /* room for a block of A that is copied */
     B_COPY = KC * NR,                          /* room for a panel of B that is packed on the way */
-    TURN_K = 32,                               /* rows of A that are turned at a time: they stay in L1 */
-    A_PAD = 16,                                /* keeps the rows of a copy out of one cache set */
     LINE = 64,                                 /* bytes of a cache line */
-    PANEL_ROWS = 256                           /* rows of B in L1 that are read in place */
+    LINE_REALS = LINE / (int)sizeof(tn_real),
+    PANEL_ROWS = 256, /* rows of B in L1 that are read in place */
+    TURNED_ROWS = 140 /* of a block of C that is turned: 18 KB */
 };
 
-/* Rows of the next tile: MR, but the last two share what is left: a thin tile does not fill the units. */
+/* Rows of the next tile: what is left in tiles of equal height, since a thin one at the end does not fill the units. */
 static int tile_rows(int left) {
-    if (left <= MR) return left;
-    return left >= 2 * MR ? MR : (left + 1) / 2;
+    int tiles_left = (left + TILE_ROWS - 1) / TILE_ROWS;
+    return (left + tiles_left - 1) / tiles_left;
 }
 
-/* A block of A, k columns wide. */
+/* A block of A, k columns wide: element (i, p) at a[i * rs + p * cs]. */
 typedef struct {
     const tn_real *a;
     ptrdiff_t rs, cs;
     int k;
-    int strip; /* 0: element (i, p) at a[i * rs + p * cs]; else A lies in strips of MR rows and so many columns */
-    int at; /* first column of the block in them */
 } a_block;
 
-/* rows of all m, k of them contiguous at a stride of cs, to dst without gaps */
-static inline void copy_strip(int rows, int k, const tn_real *a, ptrdiff_t cs, tn_real *dst) {
-    for (int p = 0; p < k; p++, a += cs, dst += rows) memcpy(dst, a, (size_t)rows * sizeof *a);
-}
-
-/* In blocks of k: a line of A holds columns of several strips, and is read once while it is near. */
-void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out) {
-    for (int p = p0; p < p1; p += TURN_K) {
-        int kb = p1 - p < TURN_K ? p1 - p : TURN_K, i = 0;
-        for (; i + MR <= m; i += MR) /* MR is a constant, so that memcpy is two moves */
-            copy_strip(MR, kb, a + p * cs + i, cs, out + (ptrdiff_t)i * k + p * MR);
-        if (i < m) copy_strip(m - i, kb, a + p * cs + i, cs, out + (ptrdiff_t)i * k + (ptrdiff_t)p * (m - i));
-    }
+/* Of the rows of a copy, k long: whole lines, an odd number of them, so that the rows of a tile are in different sets. */
+static ptrdiff_t copy_stride(int k) {
+    return ((k + LINE_REALS - 1) / LINE_REALS | 1) * LINE_REALS;
 }
 
 static a_block copy_transposed(int m, int k, const tn_real *a, ptrdiff_t cs, tn_real *dst) {
-    tn_k_pack_a(m, k, 0, k, a, cs, dst);
-    return (a_block){dst, 1, 0, k, k, 0};
+    tn_k_transpose(k, m, a, cs, dst, copy_stride(k));
+    return (a_block){dst, copy_stride(k), 1, k};
 }
 
 static a_block copy_rows(int m, int k, const tn_real *a, ptrdiff_t rs, tn_real *dst) {
-    ptrdiff_t stride = k + A_PAD;
+    ptrdiff_t stride = copy_stride(k);
     for (int i = 0; i < m; i++) memcpy(dst + i * stride, a + i * rs, (size_t)k * sizeof *a);
-    return (a_block){dst, stride, 1, k, 0, 0};
+    return (a_block){dst, stride, 1, k};
 }
 
 /* One block of A by one panel of B, whose rows are bs apart. */
 static void block_by_panel(int m, int cols, const a_block *a, const tn_real *b, ptrdiff_t bs, tn_real *c,
                            const tile_out *o) {
+    tile_out t = *o;
     for (int i = 0, rows; i < m; i += rows, c += rows * o->ldc) {
-        rows = a->strip ? (m - i < MR ? m - i : MR) : tile_rows(m - i);
-        const tn_real *start =
-            a->strip ? a->a + (ptrdiff_t)i * a->strip + (ptrdiff_t)a->at * rows : a->a + i * a->rs;
-        any_tile(rows, cols, a->k, start, a->rs, a->strip ? rows : a->cs, b, bs, c, o);
+        rows = tile_rows(m - i);
+        any_tile(rows, cols, a->k, a->a + i * a->rs, a->rs, a->cs, b, bs, c, &t);
+        if (t.row_bias) t.row_bias += rows;
     }
 }
 
@@ -85,14 +73,14 @@ typedef struct {
  */
 static int readable_in_place(const b_source *b, int m, int k) {
     if (b->cs != 1) return 0;
-    if (m <= MR) return 1; /* each row is read once */
+    if (m <= TILE_ROWS) return 1; /* each row is read once */
     size_t stride = (size_t)b->rs * sizeof(tn_real);
     if (stride % LINE || (uintptr_t)b->b % LINE) return 0;
     size_t lines = stride / LINE, g = lines & (~lines + 1);
     return g * (size_t)k <= PANEL_ROWS;
 }
 
-enum copy_kind { IN_PLACE, COPY_ROWS, COPY_TRANSPOSED, PACKED };
+enum copy_kind { IN_PLACE, COPY_ROWS, COPY_TRANSPOSED };
 
 /*
  * Rows that lie a multiple of half a page apart share cache sets and push each other out, and a transposed A
@@ -104,16 +92,16 @@ static enum copy_kind how_to_read(int n, ptrdiff_t rs, ptrdiff_t cs) {
 }
 
 static int rows_in_block(enum copy_kind kind, int kc) {
-    if (kind == IN_PLACE || kind == PACKED) return MC;
-    int rows = A_COPY / (kc + (kind == COPY_ROWS ? A_PAD : 1));
-    return rows - rows % MR;
+    if (kind == IN_PLACE) return MC;
+    int rows = A_COPY / (int)copy_stride(kc);
+    return rows > TILE_ROWS ? rows - rows % TILE_ROWS : rows; /* 3 at least: KC rows of the plain level */
 }
 
 /* What product() works on. */
 typedef struct {
     int m, n, k;
     const tn_real *a;
-    ptrdiff_t rs, cs; /* of A, unless kind is PACKED */
+    ptrdiff_t rs, cs; /* of A */
     enum copy_kind kind;
     b_source b;
     tn_real *c;
@@ -131,10 +119,8 @@ static a_block block_of_a(const factors *f, int i, int mb, int p, int kb, tn_rea
         return copy_transposed(mb, kb, from, f->cs, copy);
     case COPY_ROWS:
         return copy_rows(mb, kb, from, f->rs, copy);
-    case PACKED:
-        return (a_block){f->a + (ptrdiff_t)i * f->k, 1, 0, kb, f->k, p};
     default:
-        return (a_block){from, f->rs, f->cs, kb, 0, 0};
+        return (a_block){from, f->rs, f->cs, kb};
     }
 }
 
@@ -159,12 +145,11 @@ static void product(const factors *f) {
                 if (b->packed) {
                     panel = b->b + (ptrdiff_t)j * k + (ptrdiff_t)p * NR;
                 } else if (in_place && (cols == NR || cols == VL)) {
-                    if (WIDE > 0 && f->n - j >= WIDE) cols = WIDE;
                     panel = b->b + p * b->rs + j, bs = b->rs;
                 } else {
                     tn_k_pack_panel(kb, cols, b->b + p * b->rs + j * b->cs, b->rs, b->cs, b_copy);
                 }
-                tile_out o = {f->ldc, last && f->bias ? f->bias + j : NULL, flags};
+                tile_out o = {f->ldc, last && f->bias ? f->bias + j : NULL, NULL, flags};
                 block_by_panel(mb, cols, &ab, panel, bs, f->c + i * f->ldc + j, &o);
             }
         }
@@ -183,7 +168,26 @@ void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdif
         &(factors){m, n, k, a, rs, cs, how_to_read(n, rs, cs), {b, brs, bcs, 0}, c, ldc, add, bias, relu});
 }
 
-void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
-                        tn_real *c, ptrdiff_t ldc, int add) {
-    product(&(factors){m, n, k, a, 0, 0, PACKED, {b, brs, bcs, 0}, c, ldc, add, NULL, 0});
+/*
+ * C' = A B, C's rows being B's columns, for a B in few panels and an A in place, such as weights as they are kept and
+ * samples. A panel meets the blocks of k in turn, while the block of C it makes stays in L1, then that block is turned.
+ */
+void tn_k_gemm_turned(int m, int n, int k, const tn_real *a, ptrdiff_t rs, const tn_real *b, tn_real *c,
+                      ptrdiff_t ldc, const tn_real *bias, int relu) {
+    _Alignas(64) tn_real turned[TURNED_ROWS * NR];
+    int blocks = k > KC ? (k + KC - 1) / KC : 1, kc = (k + blocks - 1) / blocks;
+    for (int j = 0; j < n; j += NR, b += (ptrdiff_t)k * NR) {
+        int cols = n - j < NR ? n - j : NR, wide = cols <= VL ? VL : NR;
+        for (int i = 0, rows; i < m; i += rows) {
+            rows = m - i < TURNED_ROWS ? m - i : TURNED_ROWS;
+            for (int p = 0, first = 1; first || p < k; p += kc, first = 0) {
+                int kb = k - p < kc ? k - p : kc, last = p + kb == k;
+                a_block ab = {a + i * rs + p, rs, 1, kb};
+                tile_out o = {NR, NULL, last && bias ? bias + i : NULL,
+                              (first ? 0 : ADD) | (last && relu ? RELU : 0)};
+                block_by_panel(rows, wide, &ab, b + (ptrdiff_t)p * NR, NR, turned, &o);
+            }
+            tn_k_transpose(rows, cols, turned, NR, c + j * ldc + i, ldc);
+        }
+    }
 }

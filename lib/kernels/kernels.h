@@ -25,8 +25,8 @@
 
 enum { TN_LANES = 16 };
 
-/* Largest register tile of any level; callers size their scratch with it. */
-enum { TN_MR_MAX = 8, TN_NR_MAX = 32, TN_PANEL_MAX = 48 };
+/* Largest register tile of any level; callers size their scratch with it. TN_TILE_MAX: rows of the product's tile. */
+enum { TN_MR_MAX = 8, TN_NR_MAX = 32, TN_PANEL_MAX = 48, TN_TILE_MAX = 14 };
 
 enum { TN_WINOGRAD_TILES = 6 };
 
@@ -73,7 +73,7 @@ enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UN
 typedef struct tn_kernels {
     const char *name; /* "plain", "avx2", "avx512", "neon" */
     int width;        /* tn_reals in a vector register */
-    int mr, nr;       /* register tile of the product */
+    int mr, nr;       /* rows of most kernels' register tile; columns of a packed panel */
 
     /*
      * Packs B (k x n, element (p, j) at b[p * rs + j * cs]) for gemm: ceil(n / nr) panels, each k rows of nr
@@ -100,13 +100,12 @@ typedef struct tn_kernels {
                        int relu);
 
     /*
-     * The same product from an A that pack_a made (m x k; relu and bias are not for it), read by any number of
-     * calls. Rows i0..m-1 of A begin at a + i0 * k when i0 is a multiple of mr.
+     * The same product with its result turned: element (i, j) of A B at c[j * ldc + i], plus bias[i] (NULL: none), then
+     * max(0, .) with relu. A's rows are contiguous and read in place, b is packed: x w' + bias from weights w as they are
+     * kept, with x' as B, the same bits as gemm gives with w' packed and x as A.
      */
-    void (*gemm_packed_a)(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs,
-                          ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add);
-    /* Columns p0..p1-1 of an A of m x k, element (i, p) at a[i + p * cs], to their place in out (m * k reals). */
-    void (*pack_a)(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+    void (*gemm_turned)(int m, int n, int k, const tn_real *a, ptrdiff_t rs, const tn_real *b, tn_real *c,
+                        ptrdiff_t ldc, const tn_real *bias, int relu);
 
     /* The same product for one panel of B, nr whole columns, without bias and ReLU. */
     void (*gemm_panel)(const tn_gemm_panel *);

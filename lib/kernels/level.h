@@ -50,8 +50,7 @@
 #define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
 #define tn_k_copy_rows         TN_LEVEL_NAME(copy_rows)
 #define tn_k_to_u8             TN_LEVEL_NAME(to_u8)
-#define tn_k_gemm_packed_a     TN_LEVEL_NAME(gemm_packed_a)
-#define tn_k_pack_a            TN_LEVEL_NAME(pack_a)
+#define tn_k_gemm_turned       TN_LEVEL_NAME(gemm_turned)
 #define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
 
 #define tn_k_panel_product  TN_LEVEL_NAME(panel_product)
@@ -76,6 +75,8 @@ void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b,
                         tn_real *c, ptrdiff_t ldc, int add);
 void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 void tn_k_gemm_panel(const tn_gemm_panel *);
+void tn_k_gemm_turned(int m, int n, int k, const tn_real *a, ptrdiff_t rs, const tn_real *b, tn_real *c,
+                      ptrdiff_t ldc, const tn_real *bias, int relu);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);
 void tn_k_tanh(size_t n, const tn_real *x, tn_real *y);
