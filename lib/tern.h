@@ -600,6 +600,10 @@ typedef struct tn_optim_def {
     void (*eval_weights)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *out);
     /* optional: decay of one step as a factor, for the run header: w *= 1 - factor; 0: none */
     double (*shrink)(const void *hp, const tn_tick *);
+    int wraps;                   /* 1: a wrapper, see below */
+    /* optional: 1 for a tensor that it can optimise; the others go to a group of the definition named rest */
+    int (*takes)(const void *hp, int nd, const int *dim, unsigned flags);
+    const char *rest;            /* "adamw", or with options "adamw:lr=1e-3" */
 } tn_optim_def;
 
 typedef struct tn_optim tn_optim;
