@@ -20,7 +20,7 @@ static void update_chunk(void *arg, int c) {
         if (!is_trained(o, at->tensor)) continue;
         for (int layer = 0; layer <= o->nwrap; layer++) {
             const tn_optim_part *part = tn_optim_part_of(o, layer, at->tensor);
-            part->def->update(part->hp, o->tick, tn_optim_tensor(o, layer, at->tensor), at->lo, at->hi);
+            part->def->update(part->hp, o->tick, tn_optim_at(o, layer, at->tensor), at->lo, at->hi);
         }
     }
 }
@@ -41,7 +41,7 @@ static void update_whole(const tn_optim *o) {
     for (int i = 0; i < o->params->n; i++) {
         if (!o->whole[i] || !is_trained(o, i)) continue;
         for (int layer = 0; layer <= o->nwrap; layer++) {
-            whole_job j = {tn_optim_part_of(o, layer, i), o->tick, tn_optim_tensor(o, layer, i)};
+            whole_job j = {tn_optim_part_of(o, layer, i), o->tick, tn_optim_at(o, layer, i)};
             if (j.part->def->scope == TN_TENSOR)
                 update_part(&j, 0, j.tensor->n);
             else
@@ -55,7 +55,7 @@ static void decide_group(const tn_optim *o, int layer, int g) {
     double acc[TN_MAX_SHARED] = {0};
     for (int i = 0; part->def->reduce && i < o->params->n; i++)
         if (o->group[i] == g && is_trained(o, i))
-            part->def->reduce(part->hp, o->tick, tn_optim_tensor(o, layer, i), acc);
+            part->def->reduce(part->hp, o->tick, tn_optim_at(o, layer, i), acc);
     if (part->def->decide) part->def->decide(part->hp, o->tick, acc, tn_optim_shared(o, layer, g));
 }
 
@@ -68,7 +68,7 @@ void tn_optim_step(tn_optim *o, const tn_tick *tick) {
     if (done == 0)
         tn_optim_start(o); /* from the weights that are there now: they may have been loaded since */
     for (int layer = 0; layer <= o->nwrap; layer++)
-        for (int i = 0; i < o->params->n; i++) tn_optim_tensor(o, layer, i)->flags = o->params->p[i]->flags;
+        for (int i = 0; i < o->params->n; i++) tn_optim_at(o, layer, i)->flags = o->params->p[i]->flags;
     o->tick = tick;
     for (int layer = 0; layer <= o->nwrap; layer++)
         for (int g = 0; g < o->ngroup; g++) decide_group(o, layer, g);
@@ -102,7 +102,7 @@ void tn_optim_eval(tn_optim *o, const tn_tick *tick, int on) {
         const int layer = p->flags & TN_BUFFER ? -1 : tn_optim_eval_layer(o, i);
         if (layer < 0) continue;
         const tn_optim_part *part = tn_optim_part_of(o, layer, i);
-        if (on) part->def->eval_weights(part->hp, tick, tn_optim_tensor(o, layer, i), o->aside + p->offset);
+        if (on) part->def->eval_weights(part->hp, tick, tn_optim_at(o, layer, i), o->aside + p->offset);
         swap_weights(o, p);
     }
     o->evaluating = !!on;
@@ -175,7 +175,7 @@ tn_real *tn_optim_slot(tn_optim *o, int param, int s, const char **name, size_t 
         }
         if (name) *name = l->name[s];
         if (len) *len = l->len[s];
-        return tn_optim_tensor(o, layer, param)->slot[s];
+        return tn_optim_at(o, layer, param)->slot[s];
     }
     return NULL;
 }

@@ -136,7 +136,7 @@ static void cut(tn_optim *o) {
 static void fill_tensor(tn_optim *o, int layer, int i) {
     const tn_param *p = o->params->p[i];
     const tn_optim_layout *s = tn_optim_layout_of(o, layer, i);
-    tn_opt_tensor *t = tn_optim_tensor(o, layer, i);
+    tn_opt_tensor *t = tn_optim_at(o, layer, i);
     *t = (tn_opt_tensor){
         .name = p->name, .index = i, .nd = p->nd, .n = p->len, .flags = p->flags, .w = p->w, .g = p->g};
     memcpy(t->dim, p->dim, sizeof t->dim);
@@ -152,7 +152,7 @@ void tn_optim_start(tn_optim *o) {
         for (int i = 0; i < o->params->n; i++) {
             const tn_optim_layout *s = tn_optim_layout_of(o, layer, i);
             const tn_optim_part *part = tn_optim_part_of(o, layer, i);
-            tn_opt_tensor *t = tn_optim_tensor(o, layer, i);
+            tn_opt_tensor *t = tn_optim_at(o, layer, i);
             if (is_buffer(o, i)) continue;
             for (int k = 0; k < s->nslot; k++)
                 for (size_t j = 0; j < s->len[k]; j++) t->slot[k][j] = (tn_real)s->init[k];

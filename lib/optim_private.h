@@ -65,7 +65,7 @@ struct tn_optim {
 static inline const tn_optim_part *tn_optim_part_of(const tn_optim *o, int layer, int param) {
     return layer ? &o->wraps[layer - 1] : &o->groups[o->group[param]];
 }
-static inline tn_opt_tensor *tn_optim_tensor(const tn_optim *o, int layer, int param) {
+static inline tn_opt_tensor *tn_optim_at(const tn_optim *o, int layer, int param) {
     return &o->tensor[layer * o->params->n + param];
 }
 static inline const tn_optim_layout *tn_optim_layout_of(const tn_optim *o, int layer, int param) {
