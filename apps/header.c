@@ -108,6 +108,7 @@ void header_print(FILE *f, const run *r) {
     decay_lines(f, r);
     entry(f, "schedule", "%s; %ld epochs of %ld steps of %ld images, %s steps in all", c->schedule, c->epochs,
           r->per_epoch, c->batch, steps);
+    if (r->wd_schedule) entry(f, "", "weight_decay: %s", c->wd_schedule);
     if (c->augment[0]) entry(f, "augment", "%s", c->augment);
     if (r->resumed)
         entry(f, "resumed", "at step %ld: weights, optimizer state and place in the order restored", r->step);

@@ -62,6 +62,7 @@ double run_penalty(const run *r) {
         double lambda = decay_lambda(r, p, &l2);
         if (l2) penalty += lambda / 2 * sum_of_squares(p->w, p->len);
     }
+    if (penalty > 0) penalty *= run_tick(r, r->step ? r->step - 1 : 0).wd_mul;
     return penalty;
 }
 
@@ -138,7 +139,7 @@ static int one_step(run *r) {
     }
     if (b.first == 0) r->epoch_loss = r->epoch_images = 0;
     tn_tick tick = run_tick(r, r->step);
-    r->lr_mul = tick.lr_mul;
+    r->lr_mul = tick.lr_mul, r->wd_mul = tick.wd_mul;
     if (tn_stepper_run(r->stepper, r->tape, batch_loss, &b, &tick, &r->last)) {
         diverge(r, r->last.nonfinite);
         return 1;
@@ -213,11 +214,31 @@ static int checkpoint(run *r, tn_err *e) {
     return 0;
 }
 
+static int observe_one(run *r, tn_schedule *s, const char *what, tn_err *e) {
+    int n;
+    if (!s || !tn_schedule_observes(s)) return 0;
+    const double before = *tn_schedule_state(s, &n);
+    tn_schedule_observe(s, r->val.loss);
+    const double now = *tn_schedule_state(s, &n);
+    if (!r->files || now == before) return 0;
+    return rundir_event(r->files, "plateau",
+                        json_pack("{s:I, s:s, s:o, s:o, s:o}", "step", (json_int_t)r->step, "of", what,
+                                  "val_loss", json_number(r->val.loss), "before", json_number(before), "now",
+                                  json_number(now)),
+                        e);
+}
+
+/* Schedules that follow the validation loss hear it. */
+static int observe(run *r, tn_err *e) {
+    return observe_one(r, r->schedule, "lr", e) || observe_one(r, r->wd_schedule, "weight_decay", e) ? -1 : 0;
+}
+
 /* After a step: 0 go on, 1 stop, -1 failed. */
 static int after_step(run *r, long limit, tn_err *e) {
     const run_config *c = &r->config;
     int epoch_ends = r->step % r->per_epoch == 0, last = r->step == limit;
-    int planned = r->step == r->total || (c->eval_every ? r->step % c->eval_every == 0 : epoch_ends);
+    int due = c->eval_every ? r->step % c->eval_every == 0 : epoch_ends;
+    int planned = due || r->step == r->total;
     int evaluates = planned || last;
     long every = r->how.checkpoint_every;
     int saves = last || (every ? r->step % every == 0 : epoch_ends);
@@ -228,6 +249,7 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
+    if (due && observe(r, e)) return -1;
     if (saves && checkpoint(r, e)) return -1;
     if (evaluates || saves)
         tn_profile_lap(r->how.profile, "checkpoint"); /* and the best weights, the metrics */

@@ -11,6 +11,7 @@ struct run {
     tn_model *model;
     tn_optim *optim;
     tn_schedule *schedule;
+    tn_schedule *wd_schedule; /* NULL: constant */
     tn_stepper *stepper;
     tn_tape *tape, *eval_tape;
     json_t *identity; /* what the id is a hash of */
@@ -30,7 +31,7 @@ struct run {
      */
     double epoch_loss, epoch_images;
     tn_step_result last;          /* of the last step */
-    double lr_mul;                /* of the last step */
+    double lr_mul, wd_mul;        /* of the last step */
     long saved_step;              /* of the last checkpoint; -1: none yet */
     score val;                    /* of the last validation */
     double started, step_seconds; /* monotonic seconds */

@@ -233,6 +233,7 @@ int rundir_step(rundir *d, const run *r, tn_err *e) {
     put_number(d->log, "loss", r->last.loss);
     put_number(d->log, "grad_norm", r->last.grad_norm);
     put_number(d->log, "lr_multiplier", r->lr_mul);
+    if (r->wd_schedule) put_number(d->log, "wd_multiplier", r->wd_mul);
     fputs("}\n", d->log);
     return flushed(d, d->log, "log.jsonl", e);
 }

@@ -637,7 +637,11 @@ TN_API void      tn_optim_reset(tn_optim *);
 
 /* ---- 13. Schedules ---------------------------------------------------------------------------------------------------------------- */
 
-/* The multiplier of the learning rate at step k (from 0) of total: a pure function. */
+/*
+ * The multiplier of a rate at step k (from 0) of total: mul, a pure function. A schedule that follows the validation loss
+ * has state as well, which changes in observe alone; state[0] is then one more factor of the multiplier.
+ */
+enum { TN_SCHEDULE_STATE = 8 };
 typedef struct tn_schedule_def {
     uint32_t abi, size;
     const char *name, *summary;
@@ -645,6 +649,10 @@ typedef struct tn_schedule_def {
     const tn_opt *hp;
     double (*mul)(const void *hp, long step, long total); /* after the warm-up: both without its steps */
     int uses_total;                                       /* 1: changes when the planned length changes */
+    const char *source;                                   /* where the formula comes from; may be NULL */
+    int nstate;                                           /* 0: pure; at most TN_SCHEDULE_STATE */
+    void (*begin)(const void *hp, double state[]);        /* state before anything was observed */
+    void (*observe)(const void *hp, double loss, double state[]);
 } tn_schedule_def;
 TN_API const tn_schedule_def *const *tn_schedules(int *n);
 /* "cosine:warmup=100". Every schedule has the option warmup: (k + 1) / W for the first W steps. */
@@ -653,6 +661,13 @@ TN_API void         tn_schedule_free(tn_schedule *);
 TN_API double       tn_schedule_mul(const tn_schedule *, long step, long total);
 TN_API int          tn_schedule_uses_total(const tn_schedule *);
 TN_API int          tn_schedule_text(const tn_schedule *, char *out, size_t cap);
+/*
+ * Schedules that follow the validation loss: whether this is one; a new loss (others ignore it), once an epoch as a rule;
+ * and their state, *n doubles to be saved and put back with a checkpoint.
+ */
+TN_API int          tn_schedule_observes(const tn_schedule *);
+TN_API void         tn_schedule_observe(tn_schedule *, double loss);
+TN_API double      *tn_schedule_state(tn_schedule *, int *n);
 
 /* ---- 14. The training step --------------------------------------------------------------------------------------------------------- */
 

@@ -1,0 +1,78 @@
+#!/bin/sh
+# What a run can be told about its steps: schedules that listen, a schedule of the decay. Each is obeyed or refused,
+# recorded, and resumed to the same bits. $1: the program.
+set -u
+tern=$(cd "$(dirname "$1")" && pwd -P)/$(basename "$1")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+failed=0
+
+fail() {
+    echo "training: $*" >&2
+    failed=1
+}
+
+# refused TEXT OPTION...: a usage error, one line with TEXT in it.
+refused() {
+    text=$1
+    shift
+    # shellcheck disable=SC2086
+    "$tern" train $small --out refused "$@" >out.txt 2>err.txt
+    [ $? = 2 ] && [ "$(wc -l <err.txt)" -eq 1 ] && grep -qF -- "$text" err.txt || fail "$*: no '$text' in: $(cat err.txt)"
+    [ ! -e refused ] || fail "$*: refused, but left its directory"
+}
+
+# whole NAME OPTION...: one run left alone, one that is stopped twice (inside an epoch and at its end): the same files.
+whole() {
+    name=$1
+    shift
+    # shellcheck disable=SC2086
+    "$tern" train $small --threads 1 --out "$name" "$@" >"$name.txt" 2>&1 || fail "$name: $(cat "$name.txt")"
+    for stop in 10 34; do
+        # shellcheck disable=SC2086
+        "$tern" train $small --threads 2 --out "$name-$stop" --max-steps $stop "$@" >out.txt 2>&1 || fail "$name: $(cat out.txt)"
+        "$tern" train --resume "$name-$stop" --quiet >out.txt 2>&1 || fail "$name, resumed at $stop: $(cat out.txt)"
+        for file in last.safetensors best.safetensors resume.safetensors metrics.csv; do
+            cmp "$name/$file" "$name-$stop/$file" || fail "$name: resumed at $stop, $file differs"
+        done
+    done
+}
+
+small="--data synthetic:n=600,test=100,height=12,width=12 --val-size 60 --batch 32 --seed 5 --quiet --epochs 4"
+model="--model mlp:hidden=24,dropout=0.2"
+
+# ---- schedules ----
+# shellcheck disable=SC2086
+{
+    whole plateau $model --schedule plateau:patience=0,threshold=0.2,factor=0.5,min=0.2,warmup=5
+    whole each $model --eval-every 5 --schedule plateau:patience=0,threshold=0.2,factor=0.5
+    whole decay $model --optimizer adaml2:weight_decay=0.5 --wd-schedule plateau:patience=0,threshold=0.3
+    whole linear $model --optimizer adamw:weight_decay=5 --schedule one_cycle --wd-schedule linear:warmup=4
+    whole none $model --optimizer adamw:weight_decay=5 --schedule one_cycle
+}
+cmp -s linear/last.safetensors none/last.safetensors && fail "--wd-schedule changes nothing"
+grep -q '"wd_schedule": "linear:end=0,warmup=4"' linear/config.json || fail "--wd-schedule is not in config.json"
+grep -q '"step":1,.*"wd_multiplier":0.25' linear/log.jsonl || fail "the log has no wd_multiplier"
+grep -q 'plateau.*"of":"lr".*"before":1.0,"now":0.5' plateau/log.jsonl || fail "the log does not show the rate's fall"
+cut -d , -f 5 plateau/metrics.csv | grep -qx 0.5 || fail "the rate did not fall: $(cat plateau/metrics.csv)"
+[ "$(grep -c '"event":"plateau"' each/log.jsonl)" -gt 4 ] || fail "plateau does not follow --eval-every"
+"$tern" train --data synthetic:n=200 --val-size 20 --epochs 1 --out shown --wd-schedule cosine --optimizer adamw:weight_decay=5 \
+    --group 'fc1*:weight_decay=0.5' >/dev/null 2>err.txt
+grep -q 'weight_decay: cosine:end=0,warmup=0' err.txt || fail "the head does not show --wd-schedule: $(cat err.txt)"
+
+refused "no validation images" --schedule plateau --val-size 0
+refused "--eval-every 100" --schedule plateau --eval-every 100
+refused "no validation images" --wd-schedule plateau --optimizer adamw --val-size 0
+refused "no tensor decays" --wd-schedule cosine --optimizer adam
+refused "no tensor decays" --wd-schedule cosine --optimizer adamw:weight_decay=0
+refused "did you mean \"cosine\"" --wd-schedule cosin
+refused "0 < factor < 1" --schedule plateau:factor=2
+"$tern" train --resume none-10 --wd-schedule linear >out.txt 2>err.txt
+grep -q "contradicts" err.txt || fail "another --wd-schedule on resume: $(cat err.txt)"
+
+# compare: adam has nothing for --wd-schedule, and listens to validations as the others do
+"$tern" compare --models mlp:hidden=8 --optimizers adam,adamw --seeds 2 --out both --data synthetic:n=300,test=60 --val-size 30 --train-size 200 \
+    --epochs 3 --schedule plateau:patience=0,threshold=0.9 --wd-schedule linear --quiet >out.txt 2>err.txt || fail "compare: $(cat err.txt)"
+grep -q '"event":"plateau"' both/*/adamw-1/log.jsonl || fail "compare: plateau hears no validation"
+exit $failed
