@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRAIN_MOST = 16, LIST = 4096 };
+enum { TRAIN_MOST = 24, LIST = 4096 };
 typedef struct {
     char data[CONFIG_PATH], models[LIST], optimizers[LIST], out[CONFIG_PATH], from[CONFIG_PATH];
     char train[TRAIN_MOST][CONFIG_SPEC]; /* options of training, as text: "" leaves them to the preset */
@@ -58,6 +58,7 @@ static const arg rows[] = {
     TRAIN(12, "drop-last", "off|on", "leave out an epoch's last, smaller batch"),
     TRAIN(13, "gemm", "auto|own|openblas", "kernels that multiply matrices"),
     TRAIN(14, "wd-schedule", "SPEC", "schedule of weight_decay, beside the rate's"),
+    TRAIN(15, "on-nonfinite", "stop|skip", "a step whose loss or gradient is not finite"),
     ARG_END,
 };
 
@@ -158,7 +159,7 @@ static int check_plan(const command *cmd, const plan *p, data_cache *data) {
         for (int i = 0; i < p->optimizers; i++) {
             run_config c = p->model[m].base;
             c.seed = p->first_seed;
-            snprintf(c.optimizer, sizeof c.optimizer, "%s", p->model[m].optimizer[i]);
+            plan_optimizer_of(&c, p->model[m].optimizer[i]);
             const tn_dataset *set = data_cache_get(data, &c, &e);
             if (!set) return app_data_failed(cmd, c.data, &e);
             int code = run_identify(&c, set, id, &e);

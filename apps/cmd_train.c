@@ -132,6 +132,9 @@ static void show_result(const run_summary *s, const char *dir) {
     duration_text(s->seconds, time);
     printf("%s at step %ld of %ld%s%s\n", run_status_word(s->status), s->steps, s->total,
            s->reason[0] ? ": " : "", s->reason);
+    if (s->skipped)
+        printf("%ld step%s left out, as loss or gradient were not finite\n", s->skipped,
+               s->skipped == 1 ? "" : "s");
     score_line("train", &s->train);
     score_line("val", &s->val);
     score_line("test", &s->test);

@@ -23,6 +23,7 @@ typedef struct run_config {
     long val_size, train_size;
     double label_noise, label_smoothing, clip_norm, clip_value;
     int shuffle, drop_last, normalize; /* 0 or 1; normalize 1: meanstd */
+    int skip_nonfinite;                /* 1: --on-nonfinite skip */
     char augment[CONFIG_SPEC];         /* options of tn_augment, or "" */
 } run_config;
 
@@ -68,6 +69,9 @@ typedef struct run_config {
         ARG_REAL(S, f.clip_norm, "clip-norm", 0, 0, 1e30, "largest norm of the gradient; 0: no limit"),      \
         ARG_REAL(S, f.clip_value, "clip-value", 0, 0, 1e30,                                                  \
                  "largest absolute value in the gradient; 0: no limit"),                                     \
+        ARG_WORD(S, f.skip_nonfinite, "on-nonfinite", "stop|skip", 0,                                        \
+                 "a step whose loss or gradient is not finite ends the run, or is left out: weights and "    \
+                 "optimizer state stay, the schedules go on; 10 in a row end the run"),                      \
         ARG_INT(S, f.eval_every, "eval-every", 0, 0, LONG_MAX,                                               \
                 "validate every N steps; 0: after each epoch"),                                              \
         ARG_WORD_TEXT(S, f.gemm, "gemm", "auto|own|openblas", "auto",                                        \

@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { RUN_SKIPS = 10 }; /* steps left out in a row that end the run: --help names it */
+
 run_options run_options_default(void) {
     return (run_options){.test = 1, .test_file = 1, .max_steps = -1, .log_steps = 1};
 }
@@ -126,8 +128,32 @@ static void diverge(run *r, const char *what) {
              more ? "; first on the tape: " : "", op);
 }
 
-/* 0: done; 1: diverged. */
-static int one_step(run *r) {
+/*
+ * A step is left out: its images are used up and the run's step counts, so order and schedules go on; the optimizer never
+ * heard of it, so its own count, which its bias corrections follow, stays behind. 1: that was one too many.
+ */
+static int skip(run *r, tn_err *e) {
+    char text[sizeof r->warning];
+    r->skipped++, r->skipped_in_row++;
+    snprintf(text, sizeof text, "step %ld: %s is not finite; step left out, %ld so far", r->step + 1,
+             r->last.nonfinite, r->skipped);
+    if (r->files
+        && rundir_event(r->files, "skip",
+                        json_pack("{s:I, s:s, s:I, s:I}", "step", (json_int_t)r->step + 1, "nonfinite",
+                                  r->last.nonfinite, "in_row", (json_int_t)r->skipped_in_row, "skipped",
+                                  (json_int_t)r->skipped),
+                        e))
+        return -1;
+    if (run_warn(r, e, "%s", text)) return -1;
+    if (r->skipped_in_row < RUN_SKIPS) return 0;
+    diverge(r, r->last.nonfinite);
+    size_t n = strlen(r->sum.reason);
+    snprintf(r->sum.reason + n, sizeof r->sum.reason - n, "; %d steps in a row", RUN_SKIPS);
+    return 1;
+}
+
+/* 0: done, or left out; 1: diverged; -1: failed. */
+static int one_step(run *r, tn_err *e) {
     int n = r->set->train.n, size = (int)r->config.batch;
     long epoch = r->step / r->per_epoch;
     batch b = {r, (int)(r->step % r->per_epoch) * size, size};
@@ -141,9 +167,15 @@ static int one_step(run *r) {
     tn_tick tick = run_tick(r, r->step);
     r->lr_mul = tick.lr_mul, r->wd_mul = tick.wd_mul;
     if (tn_stepper_run(r->stepper, r->tape, batch_loss, &b, &tick, &r->last)) {
-        diverge(r, r->last.nonfinite);
-        return 1;
+        int code = 1;
+        if (r->config.skip_nonfinite)
+            code = skip(r, e);
+        else
+            diverge(r, r->last.nonfinite);
+        if (!code) r->step++;
+        return code;
     }
+    r->skipped_in_row = 0;
     r->step++;
     r->epoch_loss += r->last.loss * b.n;
     r->epoch_images += b.n;
@@ -154,7 +186,7 @@ static int one_step(run *r) {
 
 void run_eval_weights(run *r, int on) {
     tn_tick tick = run_tick(r, r->step ? r->step - 1 : 0);
-    if (r->step && tn_optim_evaluates_elsewhere(r->optim)) tn_optim_eval(r->optim, &tick, on);
+    if (tick.t > 0 && r->step && tn_optim_evaluates_elsewhere(r->optim)) tn_optim_eval(r->optim, &tick, on);
 }
 
 static score score_part(run *r, const tn_data *d, tn_real *outputs, int *predicted) {
@@ -244,7 +276,7 @@ static int after_step(run *r, long limit, tn_err *e) {
     int saves = last || (every ? r->step % every == 0 : epoch_ends);
     if (r->how.save && *r->how.save) *r->how.save = 0, saves = 1;
     if (r->how.stop && *r->how.stop) saves = 1;
-    if (r->files && r->how.log_steps && rundir_step(r->files, r, e)) return -1;
+    if (r->files && r->how.log_steps && !r->last.nonfinite[0] && rundir_step(r->files, r, e)) return -1;
     tn_profile_lap(r->how.profile, "log");
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
@@ -309,6 +341,7 @@ static int finish_scores(run *r, tn_err *e) {
 static int finish(run *r, tn_err *e) {
     run_summary *s = &r->sum;
     s->steps = r->step;
+    s->skipped = r->skipped;
     if (finish_scores(r, e)) return -1;
     s->penalty = run_penalty(r);
     s->weight_norm = weight_norm(r);
@@ -345,7 +378,7 @@ static int loop(run *r, tn_err *e) {
     while (!code && r->sum.status != RUN_DIVERGED && r->step < limit && !stopped(r)) {
         double start = now_seconds();
         double before = r->epoch_images * (r->step % r->per_epoch != 0);
-        if (one_step(r)) break;
+        if ((code = one_step(r, e))) break;
         r->step_seconds += now_seconds() - start;
         r->done_images += r->epoch_images - before;
         r->done_here++;

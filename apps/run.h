@@ -35,6 +35,7 @@ typedef struct run_summary {
     char numeric[64];                /* "float32 own", "float32 openblas:SkylakeX" */
     char reason[512];                /* why it diverged: step, op, tensor */
     long seed, steps, total, epochs; /* steps done and planned */
+    long skipped;                    /* of them left out as not finite */
     size_t parameters;
     score train, val, test; /* of the last weights; n 0: not measured */
     double best_val;        /* best validation accuracy (regression: loss); NAN: none */

@@ -37,6 +37,10 @@ static char *state_meta(const run *r) {
                   "config", r->identity, "epoch_loss", hex_json(r->epoch_loss), "epoch_images",
                   hex_json(r->epoch_images), "best_val", hex_json(r->sum.best_val), "best_step",
                   (json_int_t)r->sum.best_step, "never_lit_start", hex_json(r->sum.never_lit_start));
+    if (j && r->skipped) {
+        json_object_set_new(j, "skipped", json_integer(r->skipped));
+        json_object_set_new(j, "skipped_in_row", json_integer(r->skipped_in_row));
+    }
     if (j && tn_schedule_observes(r->schedule))
         json_object_set_new(j, "schedule_state", schedule_state(r->schedule));
     if (j && r->wd_schedule && tn_schedule_observes(r->wd_schedule))

@@ -25,7 +25,7 @@ static int hash_file(const char *path, char hex[65], tn_err *e) {
 }
 
 tn_tick run_tick(const run *r, long step) {
-    return (tn_tick){.t = step + 1,
+    return (tn_tick){.t = step + 1 - r->skipped,
                      .total = r->total,
                      .steps_per_epoch = r->per_epoch,
                      .batch = (int)r->config.batch,
@@ -269,6 +269,7 @@ static int check_identity(run *r, const json_t *old, const char *path, tn_err *e
         for (char *p = name; *p; p++)
             if (*p == '_') *p = '-';
         if (strcmp(key, "epochs") == 0 && !depends_on_total(r)) continue;
+        if (strcmp(key, "on_nonfinite") == 0 && r->config.skip_nonfinite) continue; /* until now the same */
         r->usage = !strstr(key, "_hash") && strcmp(key, "numeric_mode") != 0;
         if (strcmp(key, "epochs") == 0)
             return tn_fail(
@@ -314,6 +315,10 @@ static int restore_meta(run *r, const json_t *j, const char *path, tn_err *e) {
     r->step = r->saved_step = (long)json_integer_value(step);
     if (r->step > r->total)
         return tn_fail(e, "%s: is at step %ld, beyond the %ld planned ones", path, r->step, r->total);
+    r->skipped = (long)json_integer_value(json_object_get(j, "skipped"));
+    r->skipped_in_row = (long)json_integer_value(json_object_get(j, "skipped_in_row"));
+    if (r->skipped < 0 || r->skipped > r->step)
+        return tn_fail(e, "%s: %ld steps left out of %ld", path, r->skipped, r->step);
     r->sum.best_step = (long)json_integer_value(best);
     r->sum.best_val = hex_number(j, "best_val");
     r->sum.never_lit_start = hex_number(j, "never_lit_start");

@@ -21,8 +21,9 @@ struct run {
     long order_epoch;
     int *labels; /* of one micro-batch */
     unsigned char *never_lit;
-    long per_epoch;   /* steps */
-    long step, total; /* done; planned */
+    long per_epoch;               /* steps */
+    long skipped, skipped_in_row; /* steps left out because something was not finite; the last ones */
+    long step, total;             /* done; planned */
     int resumed;
     int skip_init; /* 1: the weights come from a state, or do not matter */
     int usage;     /* 1: what failed is the user's wording, not a file */

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What a run can be told about its steps: schedules that listen, a schedule of the decay. Each is obeyed or refused,
+# What a run can be told about its steps: schedules that listen, a schedule of the decay, what is not finite. Each is obeyed or refused,
 # recorded, and resumed to the same bits. $1: the program.
 set -u
 tern=$(cd "$(dirname "$1")" && pwd -P)/$(basename "$1")
@@ -75,4 +75,43 @@ grep -q "contradicts" err.txt || fail "another --wd-schedule on resume: $(cat er
 "$tern" compare --models mlp:hidden=8 --optimizers adam,adamw --seeds 2 --out both --data synthetic:n=300,test=60 --val-size 30 --train-size 200 \
     --epochs 3 --schedule plateau:patience=0,threshold=0.9 --wd-schedule linear --quiet >out.txt 2>err.txt || fail "compare: $(cat err.txt)"
 grep -q '"event":"plateau"' both/*/adamw-1/log.jsonl || fail "compare: plateau hears no validation"
+
+# ---- steps that are not finite ----
+# Initial weights of one unit so large that the brightest images overflow it.
+model="--model mlp:hidden=24/24 --optimizer adamw:lr=1e-3"
+# shellcheck disable=SC2086
+"$tern" train $small $model --max-steps 0 --out initial >/dev/null
+head=$(od -An -tu8 -N8 initial/last.safetensors)
+# huge FILE BYTES: fc1.weight comes first; its first row gets this float, little endian.
+huge() {
+    cp initial/last.safetensors "$1"
+    i=0
+    # shellcheck disable=SC2059
+    while [ $i -lt 144 ]; do
+        printf "$2"
+        i=$((i + 1))
+    done | dd of="$1" bs=1 seek=$((8 + head)) conv=notrunc 2>/dev/null
+}
+huge some.safetensors '\231\166\026\175' # 1.25e37
+huge all.safetensors '\122\216\264\175' # 3e37
+# shellcheck disable=SC2086
+{
+    whole skip $model --init some.safetensors --on-nonfinite skip
+    "$tern" train $small $model --init some.safetensors --out stop >out.txt 2>stop.txt
+    [ $? = 1 ] || fail "--on-nonfinite stop goes on: $(cat out.txt)"
+    "$tern" train $small $model --init all.safetensors --on-nonfinite skip --out all >out.txt 2>all.txt
+    [ $? = 1 ] || fail "a run of which no step is finite goes on: $(cat out.txt)"
+}
+skipped=$(grep -c '"event":"skip"' skip/log.jsonl)
+[ "$skipped" -gt 2 ] || fail "no steps were left out: $skipped"
+grep -q "^$skipped steps left out" skip.txt || fail "the result counts other than $skipped: $(cat skip.txt)"
+grep -q "\"skipped_steps\": $skipped," skip/summary.json || fail "the summary counts other than $skipped"
+[ "$(grep -c '"event":"step"' skip/log.jsonl)" = $((68 - skipped)) ] || fail "steps and steps left out are not 68"
+grep -q '"event":"skip".*"step":[0-9]*,"nonfinite":"op linear' skip/log.jsonl || fail "the log does not name the tensor"
+grep -q '"event":"warning".*op linear.* is not finite; step left out' skip/log.jsonl || fail "no warning of a step left out"
+grep -q "op linear.* is not finite" stop.txt || fail "stop does not name the tensor: $(cat stop.txt)"
+grep -q "10 steps in a row" all.txt || fail "no word of 10 steps in a row: $(cat all.txt)"
+[ "$(grep -c '"event":"skip"' all/log.jsonl)" = 10 ] || fail "not 10 steps were left out"
+"$tern" train --resume stop --on-nonfinite skip --quiet >out.txt 2>err.txt || fail "stop resumed with skip: $(cat err.txt)"
+"$tern" train --resume skip-10 --on-nonfinite stop >out.txt 2>err.txt && fail "skip resumed with stop"
 exit $failed
