@@ -58,6 +58,7 @@ static const arg rows[] = {
     TRAIN(12, "drop-last", "off|on", "leave out an epoch's last, smaller batch"),
     TRAIN(13, "gemm", "auto|own|openblas", "kernels that multiply matrices"),
     TRAIN(14, "wd-schedule", "SPEC", "schedule of weight_decay, beside the rate's"),
+    TRAIN(16, "loop", "SPEC", "plain, or sam:rho=0.05,...: a second gradient where the loss rises"),
     TRAIN(15, "on-nonfinite", "stop|skip", "a step whose loss or gradient is not finite"),
     ARG_END,
 };

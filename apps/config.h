@@ -15,6 +15,7 @@ enum { CONFIG_PATH = 4096, CONFIG_SPEC = 1024, CONFIG_GROUPS = 8 };
 typedef struct run_config {
     char data[CONFIG_PATH]; /* --data: a directory or "synthetic:..."; never part of the run's identity */
     char model[CONFIG_SPEC], optimizer[CONFIG_SPEC], schedule[CONFIG_SPEC], wd_schedule[CONFIG_SPEC];
+    char loop[CONFIG_SPEC];                 /* "plain" or "sam:rho=0.05,..." */
     char group[CONFIG_GROUPS][CONFIG_SPEC]; /* "PATTERN:options"; an empty text ends the list */
     char init[CONFIG_PATH];                 /* weights to start from, or "" */
     char init_hash[65];                     /* SHA-256 of that file; run_train fills it */
@@ -41,6 +42,9 @@ typedef struct run_config {
                  "learning-rate schedule; see tern list schedules"),                                         \
         ARG_TEXT(S, f.wd_schedule, "wd-schedule", "SPEC", "constant",                                        \
                  "schedule of weight_decay, beside the rate's; takes the same ones"),                        \
+        ARG_TEXT(S, f.loop, "loop", "SPEC", "plain",                                                         \
+                 "plain, or sam:rho=0.05,adaptive=off,eta=0.01: a second gradient where the loss rises "     \
+                 "(sharpness-aware minimisation; adaptive=on: ASAM)"),                                       \
         ARG_MANY(S, f.group, "group", "PATTERN:OPTIONS", CONFIG_GROUPS,                                      \
                  "optimizer options for the parameters whose names match, such as '*.bias:lr=1e-4'; may be " \
                  "repeated"),                                                                                \

@@ -166,7 +166,8 @@ static int one_step(run *r, tn_err *e) {
     if (b.first == 0) r->epoch_loss = r->epoch_images = 0;
     tn_tick tick = run_tick(r, r->step);
     r->lr_mul = tick.lr_mul, r->wd_mul = tick.wd_mul;
-    if (tn_stepper_run(r->stepper, r->tape, batch_loss, &b, &tick, &r->last)) {
+    if (r->sam ? tn_sam_run(r->sam, r->tape, batch_loss, &b, &tick, &r->last)
+               : tn_stepper_run(r->stepper, r->tape, batch_loss, &b, &tick, &r->last)) {
         int code = 1;
         if (r->config.skip_nonfinite)
             code = skip(r, e);

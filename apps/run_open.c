@@ -122,10 +122,22 @@ static int resolve_texts(run *r, tn_err *e) {
     return 0;
 }
 
-static int open_stepper(run *r, tn_err *e) {
+static int open_loop(run *r, tn_err *e) {
     const run_config *c = &r->config;
     tn_step_options o = {(int)c->accumulate, c->clip_norm, c->clip_value};
-    return (r->stepper = tn_stepper_new(r->model->params, r->optim, &o, e)) ? 0 : -1;
+    char name[TN_MAX_NAME], text[CONFIG_SPEC - 8];
+    const char *options = tn_spec_split(c->loop, name, sizeof name);
+    if (strcmp(name, "plain") == 0 && !*options)
+        return (r->stepper = tn_stepper_new(r->model->params, r->optim, &o, e)) ? 0 : -1;
+    r->usage = 1;
+    if (strcmp(name, "sam") != 0)
+        return tn_fail(e, "--loop %.80s: must be plain or sam:rho=0.05,...", c->loop);
+    if (!(r->sam = tn_sam_new(r->model->params, r->optim, options, &o, e))) return -1;
+    r->usage = 0;
+    if (tn_sam_text(r->sam, text, sizeof text) < 0)
+        return tn_fail(e, "--loop: longer than %zu bytes", sizeof text);
+    snprintf(r->config.loop, sizeof r->config.loop, "sam:%s", text);
+    return 0;
 }
 
 static int plan_steps(run *r, tn_err *e) {
@@ -199,7 +211,7 @@ int run_open(run *r, const run_config *c, const tn_dataset *set, tn_err *e) {
     r->set = set;
     if (strcmp(c->gemm, "auto") != 0 && tn_gemm_backend(c->gemm, e)) return -1;
     if (c->init[0] && !c->init_hash[0] && hash_file(c->init, r->config.init_hash, e)) return -1;
-    if (plan_steps(r, e) || open_parts(r, e) || resolve_texts(r, e) || open_stepper(r, e)) return -1;
+    if (plan_steps(r, e) || open_parts(r, e) || resolve_texts(r, e) || open_loop(r, e)) return -1;
     describe(r);
     return make_identity(r, e) || open_buffers(r, e);
 }
@@ -211,6 +223,7 @@ void run_close(run *r) {
     free(r->labels);
     free(r->never_lit);
     tn_stepper_free(r->stepper);
+    tn_sam_free(r->sam);
     tn_tape_free(r->tape);
     tn_tape_free(r->eval_tape);
     tn_schedule_free(r->schedule);

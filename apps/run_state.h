@@ -12,7 +12,8 @@ struct run {
     tn_optim *optim;
     tn_schedule *schedule;
     tn_schedule *wd_schedule; /* NULL: constant */
-    tn_stepper *stepper;
+    tn_stepper *stepper;      /* NULL: the loop is sam */
+    tn_sam *sam;
     tn_tape *tape, *eval_tape;
     json_t *identity; /* what the id is a hash of */
     run_summary sum;

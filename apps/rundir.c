@@ -232,6 +232,7 @@ int rundir_step(rundir *d, const run *r, tn_err *e) {
             (r->step - 1) / r->per_epoch + 1);
     put_number(d->log, "loss", r->last.loss);
     put_number(d->log, "grad_norm", r->last.grad_norm);
+    if (r->sam) put_number(d->log, "ascent_loss", r->last.ascent_loss);
     put_number(d->log, "lr_multiplier", r->lr_mul);
     if (r->wd_schedule) put_number(d->log, "wd_multiplier", r->wd_mul);
     fputs("}\n", d->log);

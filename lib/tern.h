@@ -689,12 +689,25 @@ TN_API tn_stepper *tn_stepper_new(tn_params *, tn_optim *, const tn_step_options
 TN_API void        tn_stepper_free(tn_stepper *);
 typedef struct {
     double loss;      /* mean over the whole step */
-    double grad_norm; /* before clipping */
+    double grad_norm; /* before clipping; tn_sam_run: of the second gradient */
     double weight;    /* what loss() reported, added up */
     char nonfinite[TN_MAX_NAME + 64];
+    double ascent_loss; /* tn_sam_run: mean loss at the perturbed weights */
 } tn_step_result;
 /* 0: done. 1: loss or gradient not finite; nothing was updated and out->nonfinite names the first culprit. */
 TN_API int tn_stepper_run(tn_stepper *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
+/*
+ * Sharpness-aware minimisation as a training loop of its own (Foret et al., arXiv:2010.01412; adaptive=on: ASAM, Kwon et al.,
+ * arXiv:2102.11600): the optimizer gets the gradient at w + e, e of norm rho along the gradient at w. loss() is called twice
+ * for each micro-batch, under the same dropout masks; weights come back to the bit, running averages see a batch once.
+ * options: "rho=0.05,adaptive=on" by tn_sam_options(), NULL: the defaults. Refuses as tn_stepper_run does, at either place.
+ */
+typedef struct tn_sam tn_sam;
+TN_API const tn_opt *tn_sam_options(void);
+TN_API tn_sam *tn_sam_new(tn_params *, tn_optim *, const char *options, const tn_step_options *, tn_err *);
+TN_API void    tn_sam_free(tn_sam *);
+TN_API int     tn_sam_text(const tn_sam *, char *out, size_t cap); /* "rho=0.05,adaptive=off,..." */
+TN_API int     tn_sam_run(tn_sam *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
 /* The first tensor on the tape with a NaN or infinity: "op relu at position 7 (128, 10)". 0: all finite. */
 TN_API int tn_tape_nonfinite(const tn_tape *, char *out, size_t cap);
 /* Operations of the textbook algorithm recorded on the tape: forward, and with backward those of the gradients. */

@@ -233,6 +233,7 @@
 #define tn_params_flat tn64_params_flat
 #define tn_params_flat_grad tn64_params_flat_grad
 #define tn_params_free tn64_params_free
+#define tn_params_hold_plans tn64_params_hold_plans
 #define tn_params_init tn64_params_init
 #define tn_params_new tn64_params_new
 #define tn_params_seal tn64_params_seal
@@ -275,6 +276,11 @@
 #define tn_rnn_fwd tn64_rnn_fwd
 #define tn_rnn_last tn64_rnn_last
 #define tn_rnn_new tn64_rnn_new
+#define tn_sam_free tn64_sam_free
+#define tn_sam_new tn64_sam_new
+#define tn_sam_options tn64_sam_options
+#define tn_sam_run tn64_sam_run
+#define tn_sam_text tn64_sam_text
 #define tn_same_shape tn64_same_shape
 #define tn_save_state tn64_save_state
 #define tn_save_weights tn64_save_weights
@@ -326,6 +332,8 @@
 #define tn_stb_decode tn64_stb_decode
 #define tn_stb_png tn64_stb_png
 #define tn_step tn64_step
+#define tn_step_gradient tn64_step_gradient
+#define tn_step_update tn64_step_update
 #define tn_stepper_free tn64_stepper_free
 #define tn_stepper_new tn64_stepper_new
 #define tn_stepper_run tn64_stepper_run

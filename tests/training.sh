@@ -49,6 +49,7 @@ model="--model mlp:hidden=24,dropout=0.2"
     whole each $model --eval-every 5 --schedule plateau:patience=0,threshold=0.2,factor=0.5
     whole decay $model --optimizer adaml2:weight_decay=0.5 --wd-schedule plateau:patience=0,threshold=0.3
     whole linear $model --optimizer adamw:weight_decay=5 --schedule one_cycle --wd-schedule linear:warmup=4
+    whole sam $model --loop sam:rho=0.3 --accumulate 3
     whole none $model --optimizer adamw:weight_decay=5 --schedule one_cycle
 }
 cmp -s linear/last.safetensors none/last.safetensors && fail "--wd-schedule changes nothing"
@@ -75,6 +76,16 @@ grep -q "contradicts" err.txt || fail "another --wd-schedule on resume: $(cat er
 "$tern" compare --models mlp:hidden=8 --optimizers adam,adamw --seeds 2 --out both --data synthetic:n=300,test=60 --val-size 30 --train-size 200 \
     --epochs 3 --schedule plateau:patience=0,threshold=0.9 --wd-schedule linear --quiet >out.txt 2>err.txt || fail "compare: $(cat err.txt)"
 grep -q '"event":"plateau"' both/*/adamw-1/log.jsonl || fail "compare: plateau hears no validation"
+
+# ---- sharpness-aware minimisation ----
+grep -q '"loop": "sam:rho=0.3,adaptive=off,eta=0.01"' sam/config.json || fail "--loop is not in config.json"
+grep -q '"step":1,.*"ascent_loss":[2-9]' sam/log.jsonl || fail "the log has no ascent_loss"
+refused "must be plain or sam" --loop sma
+refused "0 < rho" --loop sam:rho=0
+refused "without adaptive=on" --loop sam:eta=0.1
+refused "must be plain or sam" --loop plain:rho=1
+"$tern" train --resume sam-10 --loop plain >out.txt 2>err.txt
+grep -q "contradicts" err.txt || fail "another --loop on resume: $(cat err.txt)"
 
 # ---- steps that are not finite ----
 # Initial weights of one unit so large that the brightest images overflow it.
