@@ -20,11 +20,12 @@ typedef struct {
     int adaptive;
 } sam_hp;
 
+#define ETA 0.01
 static const tn_opt sam_opts[] = {
     TN_OPT_REAL(sam_hp, rho, 0.05, 0, 1e6, TN_OPEN_MIN,
                 "size of the step to where the second gradient is taken"),
     TN_OPT_BOOL(sam_hp, adaptive, 0, "ASAM: that step is measured in units of the weights' own size"),
-    TN_OPT_REAL(sam_hp, eta, 0.01, 0, 1, 0, "added to |w| with adaptive=on"), TN_OPT_END};
+    TN_OPT_REAL(sam_hp, eta, ETA, 0, 1, 0, "added to |w| with adaptive=on"), TN_OPT_END};
 
 struct tn_sam {
     tn_params *params;
@@ -39,7 +40,6 @@ const tn_opt *tn_sam_options(void) {
 
 tn_sam *tn_sam_new(tn_params *p, tn_optim *optim, const char *options, const tn_step_options *o, tn_err *e) {
     size_t len;
-    uint64_t given = 0;
     tn_sam *s = tn_mem_new(sizeof *s);
     if (!s) {
         tn_fail(e, "sam: out of memory");
@@ -48,8 +48,8 @@ tn_sam *tn_sam_new(tn_params *p, tn_optim *optim, const char *options, const tn_
     s->params = p;
     tn_params_flat(p, &len);
     tn_opts_default(sam_opts, &s->hp);
-    if (tn_opts_parse(sam_opts, &s->hp, options, "sam", &given, e)) goto failed;
-    if (!s->hp.adaptive && given >> 2 & 1) {
+    if (tn_opts_parse(sam_opts, &s->hp, options, "sam", NULL, e)) goto failed;
+    if (!s->hp.adaptive && s->hp.eta != ETA) { /* a text with every option is taken back */
         tn_fail(e, "sam: eta=%g means nothing without adaptive=on", s->hp.eta);
         goto failed;
     }
