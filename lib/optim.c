@@ -528,6 +528,10 @@ int tn_optim_text(const tn_optim *o, char *out, size_t cap) {
     return more < 0 ? -1 : n + more;
 }
 
+const tn_opt_tensor *tn_optim_tensor(const tn_optim *o, int i) {
+    return i >= 0 && i < o->params->n ? &o->tensor[i] : NULL;
+}
+
 tn_real *tn_optim_slot(tn_optim *o, int param, int s, const char **name, size_t *len) {
     if (param < 0 || param >= o->params->n || s < 0 || s >= o->states[param].nslot) return NULL;
     if (name) *name = o->states[param].name[s];

@@ -574,6 +574,16 @@ typedef struct {
 typedef struct { const char *name; size_t len; double init; } tn_slot; /* len: reals; TN_ELEMENT: n */
 typedef enum { TN_ELEMENT, TN_TENSOR } tn_scope;
 /*
+ * A quantity of a step, for tern explain. value: of element 0, from the tensor before and after the update; NULL: the slot
+ * of that name after it, and no column where there is no such slot.
+ */
+typedef struct {
+    const char *name, *formula;
+    double (*value)(const void *hp, const tn_tick *, const tn_opt_tensor *before, const tn_opt_tensor *after);
+    int part;                        /* 1: a part of the step; the parts add up to w after - w before */
+    int (*shown)(const void *hp);    /* optional: 0 where these options leave the column out */
+} tn_explain;
+/*
  * An optimizer is pure: it never counts its calls, allocates, or looks anything up. Scalars are double, per-weight
  * arithmetic is tn_real. A step is, for each group:
  *   reduce   for each of its tensors, whole: adds to acc (sums over the group, zero before), may write own
@@ -600,6 +610,7 @@ typedef struct tn_optim_def {
     void (*eval_weights)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *out);
     /* optional: decay of one step as a factor, for the run header: w *= 1 - factor; 0: none */
     double (*shrink)(const void *hp, const tn_tick *);
+    const tn_explain *explain;   /* optional: what tern explain shows of a step; ends with a row without a name */
 } tn_optim_def;
 
 typedef struct tn_optim tn_optim;
@@ -629,6 +640,8 @@ TN_API int       tn_optim_evaluates_elsewhere(const tn_optim *);
  */
 TN_API void      tn_optim_eval(tn_optim *, const tn_tick *, int on);
 TN_API int       tn_optim_evaluating(const tn_optim *);
+/* Parameter i as its definition sees it; valid until a group is added. */
+TN_API const tn_opt_tensor *tn_optim_tensor(const tn_optim *, int i);
 /* Saved state, for checkpoints: slot s of parameter i (NULL beyond the last), and the scalars. */
 TN_API tn_real  *tn_optim_slot(tn_optim *, int param, int s, const char **name, size_t *len);
 TN_API double   *tn_optim_scalars(tn_optim *, int *n);

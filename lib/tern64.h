@@ -210,6 +210,7 @@
 #define tn_optim_slot tn64_optim_slot
 #define tn_optim_step tn64_optim_step
 #define tn_optim_steps tn64_optim_steps
+#define tn_optim_tensor tn64_optim_tensor
 #define tn_optim_text tn64_optim_text
 #define tn_optims tn64_optims
 #define tn_opts_default tn64_opts_default

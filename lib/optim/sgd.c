@@ -85,6 +85,45 @@ static void sgd_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p,
         TN_EACH_VECTOR(lo, hi, momentum_step, c, *p, 0);
 }
 
+/* ---- tern explain ---- */
+
+static int has_l2(const void *hp) {
+    return ((const sgd_hp *)hp)->decay == DECAY_L2 && ((const sgd_hp *)hp)->weight_decay != 0;
+}
+static int has_decay(const void *hp) {
+    return ((const sgd_hp *)hp)->decay == DECAY_DECOUPLED && ((const sgd_hp *)hp)->weight_decay != 0;
+}
+static int is_plain(const void *hp) {
+    return ((const sgd_hp *)hp)->momentum == 0;
+}
+static int is_heavy_ball(const void *hp) {
+    return !is_plain(hp) && !((const sgd_hp *)hp)->nesterov;
+}
+static int is_nesterov(const void *hp) {
+    return ((const sgd_hp *)hp)->nesterov;
+}
+
+TN_VALUE(penalized) {
+    const sgd_hp *h = hp;
+    return tn_penalized(h->decay == DECAY_L2 ? h->weight_decay : 0, k, old);
+}
+TN_VALUE(gradient_part) {
+    const sgd_hp *h = hp;
+    const double g = penalized(hp, k, old, p), buf = is_plain(hp) ? g : (double)p->slot[BUFFER][0];
+    return -h->lr * k->lr_mul * (h->nesterov ? g + h->momentum * buf : buf);
+}
+TN_VALUE(decay_part) {
+    return old->flags & TN_NO_DECAY ? 0 : -sgd_shrink(hp, k) * (double)old->w[0];
+}
+static const tn_explain sgd_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"momentum_buffer", "momentum momentum_buffer + (1 - dampening) g'; step 1: g'", NULL, 0, NULL},
+    {"gradient part", "-lr_t g'", gradient_part, 1, is_plain},
+    {"gradient part", "-lr_t momentum_buffer", gradient_part, 1, is_heavy_ball},
+    {"gradient part", "-lr_t (g' + momentum momentum_buffer)", gradient_part, 1, is_nesterov},
+    {"decay part", "-lr_t lambda w", decay_part, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(sgd) = {.abi = TN_ABI,
                                         .size = sizeof(tn_optim_def),
                                         .name = "sgd",
@@ -96,4 +135,5 @@ const tn_optim_def TN_OPTIM_DEF(sgd) = {.abi = TN_ABI,
                                         .check = sgd_check,
                                         .slots = sgd_slots,
                                         .update = sgd_update,
-                                        .shrink = sgd_shrink};
+                                        .shrink = sgd_shrink,
+                                        .explain = sgd_explain};
