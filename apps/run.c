@@ -278,6 +278,7 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (r->how.save && *r->how.save) *r->how.save = 0, saves = 1;
     if (r->how.stop && *r->how.stop) saves = 1;
     if (r->files && r->how.log_steps && !r->last.nonfinite[0] && rundir_step(r->files, r, e)) return -1;
+    if (r->report && !r->last.nonfinite[0] && run_decay_log(r, e)) return -1;
     tn_profile_lap(r->how.profile, "log");
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
@@ -299,7 +300,8 @@ static int after_step(run *r, long limit, tn_err *e) {
 static int begin(run *r, tn_err *e) {
     const char *dir = r->how.dir;
     if (isnan(r->sum.never_lit_start)) r->sum.never_lit_start = never_lit_norm(r);
-    if (dir && r->how.resume && run_restore(r, dir, e)) return -1;
+    if (run_decay_open(r, e)) return -1;
+    if (dir && r->how.resume && (run_restore(r, dir, e) || run_decay_restore(r, dir, e))) return -1;
     if (dir && !(r->files = rundir_open(dir, r->how.resume ? r->step : -1, r->how.force, e))) return -1;
     if (run_save_config(r, e)) return -1;
     if (r->files) {

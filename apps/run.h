@@ -72,6 +72,7 @@ typedef struct run_options {
     long max_steps;        /* stop after so many steps of the whole run; -1: no limit */
     long checkpoint_every; /* steps; 0: after each epoch; LONG_MAX: only at the end */
     int log_steps;         /* a line in log.jsonl for each step (default 1) */
+    long log_decay;        /* a record of each tensor's decay every so many steps; 0: none */
     tn_profile *profile;   /* gets where the time of the training loop goes; may be NULL */
     void (*on)(void *arg, const run *, run_event); /* may be NULL */
     void *arg;

@@ -105,7 +105,7 @@ static int save_weights(run *r, const char *file, tn_err *e) {
 
 int run_save(run *r, tn_err *e) {
     if (r->files) {
-        if (save_weights(r, "last.safetensors", e)) return -1;
+        if (save_weights(r, "last.safetensors", e) || run_decay_save(r, e)) return -1;
         char *meta = state_meta(r);
         if (!meta) return tn_fail(e, "not enough memory for a checkpoint");
         int bad =

@@ -228,6 +228,7 @@ void run_close(run *r) {
     tn_tape_free(r->eval_tape);
     tn_schedule_free(r->schedule);
     tn_schedule_free(r->wd_schedule);
+    tn_decay_report_free(r->report);
     tn_optim_free(r->optim);
     tn_model_free(r->model);
 }

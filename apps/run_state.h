@@ -14,6 +14,7 @@ struct run {
     tn_schedule *wd_schedule; /* NULL: constant */
     tn_stepper *stepper;      /* NULL: the loop is sam */
     tn_sam *sam;
+    tn_decay_report *report; /* NULL: no --log-decay */
     tn_tape *tape, *eval_tape;
     json_t *identity; /* what the id is a hash of */
     run_summary sum;
@@ -53,6 +54,11 @@ int run_save(run *, tn_err *);
 int run_save_best(run *, tn_err *);
 int run_save_test(run *, const int *predicted, const tn_real *outputs, tn_err *);
 int run_save_config(run *, tn_err *);
+/* run_decay.c: --log-decay. Opened before the state is restored, its own state after that; logged after a step. */
+int run_decay_open(run *, tn_err *);
+int run_decay_restore(run *, const char *dir, tn_err *);
+int run_decay_log(run *, tn_err *);
+int run_decay_save(run *, tn_err *);
 /* What run_save put beside the state, as JSON; NULL with a message. */
 json_t *run_read_meta(const char *path, tn_err *);
 

@@ -6,6 +6,7 @@
  */
 #include "internal.h"
 #include "kernels/kernels.h"
+#include "optim_report.h"
 #include <ctype.h>
 #include <string.h>
 
@@ -59,6 +60,7 @@ struct tn_optim {
     range *ranges;
     int *chunk; /* nchunk + 1 indices into ranges */
     int evaluating;
+    tn_decay_report *report;
     const tn_tick *tick; /* of the step that runs */
 };
 
@@ -458,6 +460,7 @@ void tn_optim_step(tn_optim *o, const tn_tick *tick) {
              "tn_optim_step: the weights to evaluate with are in place; call tn_optim_eval 0");
     if (done == 0) start_state(o); /* from the weights that are there now: they may have been loaded since */
     for (int i = 0; i < o->params->n; i++) o->tensor[i].flags = o->params->p[i]->flags;
+    if (o->report) tn_report_before(o->report, tick);
     for (int g = 0; g < o->ngroup; g++) decide_group(o, g, tick);
     if (o->def->scope == TN_ELEMENT) {
         o->tick = tick;
@@ -468,6 +471,7 @@ void tn_optim_step(tn_optim *o, const tn_tick *tick) {
             if (is_trained(o, i)) o->def->update(hp_of(o, i), tick, &o->tensor[i], 0, o->tensor[i].n);
     }
     o->scalar[0] = (double)tick->t;
+    if (o->report) tn_report_after(o->report, tick);
     tn_params_touch(o->params);
 }
 
@@ -526,6 +530,10 @@ int tn_optim_text(const tn_optim *o, char *out, size_t cap) {
     if (n < 0 || (size_t)n >= cap) return -1;
     int more = tn_opts_text(o->def->hp, o->groups[0].hp, 1, out + n, cap - (size_t)n);
     return more < 0 ? -1 : n + more;
+}
+
+void tn_optim_report(tn_optim *o, tn_decay_report *r) {
+    o->report = r;
 }
 
 const tn_opt_tensor *tn_optim_tensor(const tn_optim *o, int i) {

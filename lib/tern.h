@@ -611,6 +611,14 @@ typedef struct tn_optim_def {
     /* optional: decay of one step as a factor, for the run header: w *= 1 - factor; 0: none */
     double (*shrink)(const void *hp, const tn_tick *);
     const tn_explain *explain;   /* optional: what tern explain shows of a step; ends with a row without a name */
+    /*
+     * Optional, for decay that is a penalty inside the gradient (shrink gives 0). decay_track, before the update: moment goes
+     * on by a step, as the first moment would if the penalty's gradient came alone; past >= 0: it begins, as if so many
+     * steps before had seen these weights. decay_part, after it: the penalty's part of w - old.
+     */
+    void (*decay_track)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *moment, long past, size_t lo, size_t hi);
+    void (*decay_part)(const void *hp, const tn_tick *, const tn_opt_tensor *, const tn_real *old, const tn_real *moment,
+                       tn_real *part, size_t lo, size_t hi);
 } tn_optim_def;
 
 typedef struct tn_optim tn_optim;
@@ -647,6 +655,30 @@ TN_API tn_real  *tn_optim_slot(tn_optim *, int param, int s, const char **name, 
 TN_API double   *tn_optim_scalars(tn_optim *, int *n);
 /* State back to that of step 0. */
 TN_API void      tn_optim_reset(tn_optim *);
+
+/*
+ * The decay report: every N steps, for each trained tensor, how much of its update was decay and how much gradient. A
+ * penalty's part is followed through the first moment in the last 64 steps before a record; without a record to come a step
+ * costs nothing. The report is on the optimizer until it is freed, which has to be before the optimizer's end.
+ */
+typedef struct {
+    const char *name;
+    double decay_rms, gradient_rms; /* of the two parts of the update, which add up to it element by element */
+    double update_rms;              /* of w after - w before */
+    double grad_rms;                /* of the gradient as the optimizer got it */
+    double weight_norm;             /* |w| before */
+    double update_ratio;            /* |update| / |w| */
+    long tracked;                   /* steps in a row that a penalty was followed for; 0: no need to */
+} tn_decay_row;
+typedef struct tn_decay_report tn_decay_report;
+/* NULL: every < 1, out of memory, or a definition that decays and has neither shrink nor decay_part. */
+TN_API tn_decay_report *tn_decay_report_new(tn_params *, tn_optim *, long every, tn_err *);
+TN_API void             tn_decay_report_free(tn_decay_report *);
+TN_API const tn_decay_row *tn_decay_report_rows(const tn_decay_report *, int *n); /* of the last step; *n 0: no record */
+/* For checkpoints: the moments; how many steps they have seen, 0: they need not be saved; and to go on with saved ones. */
+TN_API tn_real *tn_decay_report_moments(tn_decay_report *, size_t *len);
+TN_API long     tn_decay_report_tracked(const tn_decay_report *);
+TN_API void     tn_decay_report_go_on(tn_decay_report *, long tracked); /* after the optimizer's state is back */
 
 /* ---- 13. Schedules ---------------------------------------------------------------------------------------------------------------- */
 

@@ -79,6 +79,12 @@
 #define tn_dataset_prepare tn64_dataset_prepare
 #define tn_dataset_synthetic tn64_dataset_synthetic
 #define tn_datasets tn64_datasets
+#define tn_decay_report_free tn64_decay_report_free
+#define tn_decay_report_go_on tn64_decay_report_go_on
+#define tn_decay_report_moments tn64_decay_report_moments
+#define tn_decay_report_new tn64_decay_report_new
+#define tn_decay_report_rows tn64_decay_report_rows
+#define tn_decay_report_tracked tn64_decay_report_tracked
 #define tn_dims_text tn64_dims_text
 #define tn_dir_name tn64_dir_name
 #define tn_div tn64_div
@@ -204,6 +210,7 @@
 #define tn_optim_new tn64_optim_new
 #define tn_optim_new_def tn64_optim_new_def
 #define tn_optim_options tn64_optim_options
+#define tn_optim_report tn64_optim_report
 #define tn_optim_reset tn64_optim_reset
 #define tn_optim_scalars tn64_optim_scalars
 #define tn_optim_set_steps tn64_optim_set_steps
@@ -269,6 +276,8 @@
 #define tn_recurrent_op tn64_recurrent_op
 #define tn_recurrent_run tn64_recurrent_run
 #define tn_relu tn64_relu
+#define tn_report_after tn64_report_after
+#define tn_report_before tn64_report_before
 #define tn_reshape tn64_reshape
 #define tn_result tn64_result
 #define tn_rewind tn64_rewind

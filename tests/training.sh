@@ -32,13 +32,15 @@ whole() {
     for stop in 10 34; do
         # shellcheck disable=SC2086
         "$tern" train $small --threads 2 --out "$name-$stop" --max-steps $stop "$@" >out.txt 2>&1 || fail "$name: $(cat out.txt)"
-        "$tern" train --resume "$name-$stop" --quiet >out.txt 2>&1 || fail "$name, resumed at $stop: $(cat out.txt)"
+        # shellcheck disable=SC2086
+        "$tern" train --resume "$name-$stop" --quiet $again >out.txt 2>&1 || fail "$name, resumed at $stop: $(cat out.txt)"
         for file in last.safetensors best.safetensors resume.safetensors metrics.csv; do
             cmp "$name/$file" "$name-$stop/$file" || fail "$name: resumed at $stop, $file differs"
         done
     done
 }
 
+again= # options that a resume does not find in the run: they decide no bit of its weights
 small="--data synthetic:n=600,test=100,height=12,width=12 --val-size 60 --batch 32 --seed 5 --quiet --epochs 4"
 model="--model mlp:hidden=24,dropout=0.2"
 
@@ -86,6 +88,30 @@ refused "without adaptive=on" --loop sam:eta=0.1
 refused "must be plain or sam" --loop plain:rho=1
 "$tern" train --resume sam-10 --loop plain >out.txt 2>err.txt
 grep -q "contradicts" err.txt || fail "another --loop on resume: $(cat err.txt)"
+
+# ---- decay report ----
+# shellcheck disable=SC2086
+for every in 1 7 30 100; do
+    again="--log-decay $every"
+    whole report$every $model --optimizer adaml2:weight_decay=0.5 --log-decay $every
+    for stop in 10 34; do
+        [ $every = 100 ] || cmp report$every/decay.csv report$every-$stop/decay.csv || fail "--log-decay $every: resumed at $stop, decay.csv differs"
+    done
+    [ $every = 1 ] || cmp report1/resume.safetensors report$every/resume.safetensors || fail "--log-decay $every changes bits"
+done
+again=
+[ "$(awk -F, 'NR > 1 && $1 % 7 == 0' report7/decay.csv | wc -l)" = $((9 * 4)) ] || fail "decay.csv: $(cat report7/decay.csv)"
+[ "$(wc -l <report7/decay.csv)" = $((9 * 4 + 1)) ] || fail "decay.csv has other rows"
+[ ! -e report100/decay.csv ] || fail "a record, though no step is a multiple of 100"
+[ "$(grep -c '"event":"decay"' report7/log.jsonl)" = 9 ] || fail "not 9 decay events in the log"
+awk -F, 'NR > 1 && $2 ~ /weight/ && !($3 > 0 && $9 > 0) || NR > 1 && $2 ~ /bias/ && $3 != 0 { exit 1 }' report7/decay.csv ||
+    fail "weights do not decay, or biases do: $(cat report7/decay.csv)"
+# one that is only asked for after a stop: its first record knows fewer steps, and says so
+# shellcheck disable=SC2086
+"$tern" train $small $model --optimizer adaml2:weight_decay=0.5 --max-steps 10 --out late >out.txt 2>&1
+"$tern" train --resume late --quiet --log-decay 8 >out.txt 2>&1 || fail "--log-decay after a stop: $(cat out.txt)"
+[ "$(awk -F, '$2 == "fc1.weight" { printf "%s:%s ", $1, $9 }' late/decay.csv | cut -c 1-12)" = "16:6 24:14 32" ] || fail "tracked: $(cat late/decay.csv)"
+refused "--log-decay" --log-decay -1
 
 # ---- steps that are not finite ----
 # Initial weights of one unit so large that the brightest images overflow it.

@@ -80,6 +80,18 @@ static const tn_explain adagrad_explain[] = {{"g'", "g + lambda w", penalized, 0
                                              {"adaptive part", "-rate g' / root", adaptive_part, 1, NULL},
                                              TN_EXPLAIN_END};
 
+/* ---- the penalty's part of a step: no moment, so of today's weights alone ---- */
+
+static void adagrad_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                               const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const adagrad_hp *h = hp;
+    const double rate = rate_of(h, k) * h->weight_decay * k->wd_mul;
+    const tn_real *sum = p->slot[SUM];
+    (void)moment;
+    for (size_t i = lo; i < hi; i++)
+        part[i] = (tn_real)(-rate * (double)old[i] / (sqrt((double)sum[i]) + h->eps));
+}
+
 const tn_optim_def TN_OPTIM_DEF(adagrad) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -91,4 +103,5 @@ const tn_optim_def TN_OPTIM_DEF(adagrad) = {
     .scope = TN_ELEMENT,
     .slots = adagrad_slots,
     .update = adagrad_update,
-    .explain = adagrad_explain};
+    .explain = adagrad_explain,
+    .decay_part = adagrad_decay_part};

@@ -210,6 +210,32 @@ static const tn_explain adamw_explain[] = {
     {"decay part", "-s_t lambda sqrt(b / (B T)) w", decay_part, 1, is_normalized},
     TN_EXPLAIN_END};
 
+/* ---- the penalty's part of a step ---- */
+
+static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                               long past, size_t lo, size_t hi) {
+    const adam_hp *h = hp;
+    const double lambda = h->weight_decay * k->wd_mul;
+    const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
+                  begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
+    const tn_real *w = p->w;
+    if (past >= 0)
+        for (size_t i = lo; i < hi; i++) moment[i] = begin * w[i];
+    else
+        for (size_t i = lo; i < hi; i++) moment[i] = b * moment[i] + c * w[i];
+}
+
+static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const adam_hp *h = hp;
+    const double rate = h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t));
+    const double corr = 1 / sqrt(1 - tn_exact_powi(h->beta2, k->t));
+    const tn_real *v = p->slot[h->amsgrad ? LARGEST : SECOND];
+    (void)old;
+    for (size_t i = lo; i < hi; i++)
+        part[i] = (tn_real)(-rate * (double)moment[i] / (sqrt((double)v[i]) * corr + h->eps));
+}
+
 #define ADAM_DEF(name_)                                                                      \
     .abi = TN_ABI, .size = sizeof(tn_optim_def), .name = #name_, .hp_size = sizeof(adam_hp), \
     .hp = name_##_opts, .scope = TN_ELEMENT, .slots = adam_slots
@@ -223,9 +249,13 @@ const tn_optim_def TN_OPTIM_DEF(amsgrad) = {ADAM_DEF(amsgrad),
                                             .check = amsgrad_check,
                                             .update = adam_update,
                                             .explain = adam_explain};
-const tn_optim_def TN_OPTIM_DEF(adaml2) = {
-    ADAM_DEF(adaml2), .summary = "Adam whose moments see the gradient of an L2 penalty",
-    .source = "torch.optim.Adam with weight_decay", .update = adaml2_update, .explain = adaml2_explain};
+const tn_optim_def TN_OPTIM_DEF(adaml2) = {ADAM_DEF(adaml2),
+                                           .summary = "Adam whose moments see the gradient of an L2 penalty",
+                                           .source = "torch.optim.Adam with weight_decay",
+                                           .update = adaml2_update,
+                                           .explain = adaml2_explain,
+                                           .decay_track = adaml2_decay_track,
+                                           .decay_part = adaml2_decay_part};
 const tn_optim_def TN_OPTIM_DEF(adamw) = {
     ADAM_DEF(adamw),
     .summary = "Adam with weight decay beside the step",
