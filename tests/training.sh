@@ -110,7 +110,7 @@ awk -F, 'NR > 1 && $2 ~ /weight/ && !($3 > 0 && $9 > 0) || NR > 1 && $2 ~ /bias/
 # shellcheck disable=SC2086
 "$tern" train $small $model --optimizer adaml2:weight_decay=0.5 --max-steps 10 --out late >out.txt 2>&1
 "$tern" train --resume late --quiet --log-decay 8 >out.txt 2>&1 || fail "--log-decay after a stop: $(cat out.txt)"
-[ "$(awk -F, '$2 == "fc1.weight" { printf "%s:%s ", $1, $9 }' late/decay.csv | cut -c 1-12)" = "16:6 24:14 32" ] || fail "tracked: $(cat late/decay.csv)"
+[ "$(awk -F, '$2 == "fc1.weight" { printf "%s:%s ", $1, $9 }' late/decay.csv | cut -c 1-10)" = "16:6 24:14" ] || fail "tracked: $(cat late/decay.csv)"
 refused "--log-decay" --log-decay -1
 
 # ---- steps that are not finite ----
