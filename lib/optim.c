@@ -4,6 +4,7 @@
  * are pure; what they work on is laid out in optim_build.c. A step allocates nothing.
  */
 #include "optim_private.h"
+#include "optim_report.h"
 #include <string.h>
 
 /* ---- the step ---- */
@@ -70,12 +71,14 @@ void tn_optim_step(tn_optim *o, const tn_tick *tick) {
     for (int layer = 0; layer <= o->nwrap; layer++)
         for (int i = 0; i < o->params->n; i++) tn_optim_at(o, layer, i)->flags = o->params->p[i]->flags;
     o->tick = tick;
+    if (o->report) tn_report_before(o->report, tick);
     for (int layer = 0; layer <= o->nwrap; layer++)
         for (int g = 0; g < o->ngroup; g++) decide_group(o, layer, g);
     tn_parallel(o->nchunk, update_chunk, o);
     if (o->nwhole) update_whole(o);
     o->tick = NULL;
     o->scalar[0] = (double)tick->t;
+    if (o->report) tn_report_after(o->report, tick);
     tn_params_touch(o->params);
 }
 
@@ -163,6 +166,14 @@ int tn_optim_text(const tn_optim *o, char *out, size_t cap) {
     int at = add_part(&o->groups[0], "", 0, out, cap);
     for (int w = 0; w < o->nwrap && at >= 0; w++) at = add_part(&o->wraps[w], "+", at, out, cap);
     return at;
+}
+
+void tn_optim_report(tn_optim *o, tn_decay_report *r) {
+    o->report = r;
+}
+
+const tn_opt_tensor *tn_optim_tensor(const tn_optim *o, int i) {
+    return i >= 0 && i < o->params->n ? tn_optim_at(o, 0, i) : NULL;
 }
 
 tn_real *tn_optim_slot(tn_optim *o, int param, int s, const char **name, size_t *len) {

@@ -59,6 +59,7 @@ struct tn_optim {
     tn_optim_range *ranges;
     int *chunk; /* nchunk + 1 indices into ranges */
     int evaluating;
+    tn_decay_report *report;
     const tn_tick *tick; /* of the step that runs */
 };
 

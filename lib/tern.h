@@ -577,6 +577,16 @@ typedef struct {
 typedef struct { const char *name; size_t len; double init; } tn_slot; /* len: reals; TN_ELEMENT: n */
 typedef enum { TN_ELEMENT, TN_TENSOR } tn_scope;
 /*
+ * A quantity of a step, for tern explain. value: of element 0, from the tensor before and after the update; NULL: the slot
+ * of that name after it, and no column where there is no such slot.
+ */
+typedef struct {
+    const char *name, *formula;
+    double (*value)(const void *hp, const tn_tick *, const tn_opt_tensor *before, const tn_opt_tensor *after);
+    int part;                        /* 1: a part of the step; the parts add up to w after - w before */
+    int (*shown)(const void *hp);    /* optional: 0 where these options leave the column out */
+} tn_explain;
+/*
  * An optimizer is pure: it never counts its calls, allocates, or looks anything up. Scalars are double, per-weight
  * arithmetic is tn_real. A step is, for each group:
  *   reduce   for each of its tensors, whole: adds to acc (sums over the group, zero before), may write own
@@ -611,6 +621,15 @@ typedef struct tn_optim_def {
     /* optional: 1 for a tensor that it can optimise; the others go to a group of the definition named rest */
     int (*takes)(const void *hp, int nd, const int *dim, unsigned flags);
     const char *rest;            /* "adamw", or with options "adamw:lr=1e-3" */
+    const tn_explain *explain;   /* optional: what tern explain shows of a step; ends with a row without a name */
+    /*
+     * Optional, for decay that is a penalty inside the gradient (shrink gives 0). decay_track, before the update: moment goes
+     * on by a step, as the first moment would if the penalty's gradient came alone; past >= 0: it begins, as if so many
+     * steps before had seen these weights. decay_part, after it: the penalty's part of w - old.
+     */
+    void (*decay_track)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *moment, long past, size_t lo, size_t hi);
+    void (*decay_part)(const void *hp, const tn_tick *, const tn_opt_tensor *, const tn_real *old, const tn_real *moment,
+                       tn_real *part, size_t lo, size_t hi);
 } tn_optim_def;
 
 typedef struct tn_optim tn_optim;
@@ -655,11 +674,37 @@ TN_API int       tn_optim_evaluates_elsewhere(const tn_optim *);
  */
 TN_API void      tn_optim_eval(tn_optim *, const tn_tick *, int on);
 TN_API int       tn_optim_evaluating(const tn_optim *);
+/* Parameter i as its definition sees it; valid until a group is added. */
+TN_API const tn_opt_tensor *tn_optim_tensor(const tn_optim *, int i);
 /* Saved state, for checkpoints: slot s of parameter i (NULL beyond the last), and the scalars. */
 TN_API tn_real  *tn_optim_slot(tn_optim *, int param, int s, const char **name, size_t *len);
 TN_API double   *tn_optim_scalars(tn_optim *, int *n);
 /* State back to that of step 0. */
 TN_API void      tn_optim_reset(tn_optim *);
+
+/*
+ * The decay report: every N steps, for each trained tensor, how much of its update was decay and how much gradient. A
+ * penalty's part is followed through the first moment in the last 64 steps before a record; without a record to come a step
+ * costs nothing. The report is on the optimizer until it is freed, which has to be before the optimizer's end.
+ */
+typedef struct {
+    const char *name;
+    double decay_rms, gradient_rms; /* of the two parts of the update, which add up to it element by element */
+    double update_rms;              /* of w after - w before */
+    double grad_rms;                /* of the gradient as the optimizer got it */
+    double weight_norm;             /* |w| before */
+    double update_ratio;            /* |update| / |w| */
+    long tracked;                   /* steps in a row that a penalty was followed for; 0: no need to */
+} tn_decay_row;
+typedef struct tn_decay_report tn_decay_report;
+/* NULL: every < 1, out of memory, or a definition that decays and has neither shrink nor decay_part. */
+TN_API tn_decay_report *tn_decay_report_new(tn_params *, tn_optim *, long every, tn_err *);
+TN_API void             tn_decay_report_free(tn_decay_report *);
+TN_API const tn_decay_row *tn_decay_report_rows(const tn_decay_report *, int *n); /* of the last step; *n 0: no record */
+/* For checkpoints: the moments; how many steps they have seen, 0: they need not be saved; and to go on with saved ones. */
+TN_API tn_real *tn_decay_report_moments(tn_decay_report *, size_t *len);
+TN_API long     tn_decay_report_tracked(const tn_decay_report *);
+TN_API void     tn_decay_report_go_on(tn_decay_report *, long tracked); /* after the optimizer's state is back */
 
 /*
  * An optimizer or wrapper in a file of its own, which tern loads: one line TN_OPTIM_PLUGIN(my_def) behind the definition
@@ -685,7 +730,11 @@ TN_API const tn_optim_def *tn_optim_load(const char *path, tn_err *);
 
 /* ---- 13. Schedules ---------------------------------------------------------------------------------------------------------------- */
 
-/* The multiplier of the learning rate at step k (from 0) of total: a pure function. */
+/*
+ * The multiplier of a rate at step k (from 0) of total: mul, a pure function. A schedule that follows the validation loss
+ * has state as well, which changes in observe alone; state[0] is then one more factor of the multiplier.
+ */
+enum { TN_SCHEDULE_STATE = 8 };
 typedef struct tn_schedule_def {
     uint32_t abi, size;
     const char *name, *summary;
@@ -693,6 +742,10 @@ typedef struct tn_schedule_def {
     const tn_opt *hp;
     double (*mul)(const void *hp, long step, long total); /* after the warm-up: both without its steps */
     int uses_total;                                       /* 1: changes when the planned length changes */
+    const char *source;                                   /* where the formula comes from; may be NULL */
+    int nstate;                                           /* 0: pure; at most TN_SCHEDULE_STATE */
+    void (*begin)(const void *hp, double state[]);        /* state before anything was observed */
+    void (*observe)(const void *hp, double loss, double state[]);
 } tn_schedule_def;
 TN_API const tn_schedule_def *const *tn_schedules(int *n);
 /* "cosine:warmup=100". Every schedule has the option warmup: (k + 1) / W for the first W steps. */
@@ -701,6 +754,13 @@ TN_API void         tn_schedule_free(tn_schedule *);
 TN_API double       tn_schedule_mul(const tn_schedule *, long step, long total);
 TN_API int          tn_schedule_uses_total(const tn_schedule *);
 TN_API int          tn_schedule_text(const tn_schedule *, char *out, size_t cap);
+/*
+ * Schedules that follow the validation loss: whether this is one; a new loss (others ignore it), once an epoch as a rule;
+ * and their state, *n doubles to be saved and put back with a checkpoint.
+ */
+TN_API int          tn_schedule_observes(const tn_schedule *);
+TN_API void         tn_schedule_observe(tn_schedule *, double loss);
+TN_API double      *tn_schedule_state(tn_schedule *, int *n);
 
 /* ---- 14. The training step --------------------------------------------------------------------------------------------------------- */
 
@@ -722,12 +782,25 @@ TN_API tn_stepper *tn_stepper_new(tn_params *, tn_optim *, const tn_step_options
 TN_API void        tn_stepper_free(tn_stepper *);
 typedef struct {
     double loss;      /* mean over the whole step */
-    double grad_norm; /* before clipping */
+    double grad_norm; /* before clipping; tn_sam_run: of the second gradient */
     double weight;    /* what loss() reported, added up */
     char nonfinite[TN_MAX_NAME + 64];
+    double ascent_loss; /* tn_sam_run: mean loss at the perturbed weights */
 } tn_step_result;
 /* 0: done. 1: loss or gradient not finite; nothing was updated and out->nonfinite names the first culprit. */
 TN_API int tn_stepper_run(tn_stepper *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
+/*
+ * Sharpness-aware minimisation as a training loop of its own (Foret et al., arXiv:2010.01412; adaptive=on: ASAM, Kwon et al.,
+ * arXiv:2102.11600): the optimizer gets the gradient at w + e, e of norm rho along the gradient at w. loss() is called twice
+ * for each micro-batch, under the same dropout masks; weights come back to the bit, running averages see a batch once.
+ * options: "rho=0.05,adaptive=on" by tn_sam_options(), NULL: the defaults. Refuses as tn_stepper_run does, at either place.
+ */
+typedef struct tn_sam tn_sam;
+TN_API const tn_opt *tn_sam_options(void);
+TN_API tn_sam *tn_sam_new(tn_params *, tn_optim *, const char *options, const tn_step_options *, tn_err *);
+TN_API void    tn_sam_free(tn_sam *);
+TN_API int     tn_sam_text(const tn_sam *, char *out, size_t cap); /* "rho=0.05,adaptive=off,..." */
+TN_API int     tn_sam_run(tn_sam *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
 /* The first tensor on the tape with a NaN or infinity: "op relu at position 7 (128, 10)". 0: all finite. */
 TN_API int tn_tape_nonfinite(const tn_tape *, char *out, size_t cap);
 /* Operations of the textbook algorithm recorded on the tape: forward, and with backward those of the gradients. */

@@ -48,6 +48,21 @@ static inline tn_real tn_l2_of(double weight_decay, const tn_tick *k, const tn_o
     return p->flags & TN_NO_DECAY ? 0 : (tn_real)(weight_decay * k->wd_mul);
 }
 
+/* ---- what tern explain shows ---- */
+
+#define TN_UNUSED_ARG __attribute__((unused))
+/* double NAME: a column's value, of element 0. hp: options, k: tick, old and p: the tensor before and after. */
+#define TN_VALUE(NAME)                                                               \
+    static double NAME(TN_UNUSED_ARG const void *hp, TN_UNUSED_ARG const tn_tick *k, \
+                       TN_UNUSED_ARG const tn_opt_tensor *old, TN_UNUSED_ARG const tn_opt_tensor *p)
+#define TN_EXPLAIN_END \
+    { NULL, NULL, NULL, 0, NULL }
+
+/* g + lambda w of a weight that decays. */
+static inline double tn_penalized(double weight_decay, const tn_tick *k, const tn_opt_tensor *old) {
+    return (double)old->g[0] + (old->flags & TN_NO_DECAY ? 0 : weight_decay * k->wd_mul) * (double)old->w[0];
+}
+
 /* ---- a vector of weights ---- */
 
 /* Always inlined: called, it would pass its structs through memory. */
