@@ -35,7 +35,7 @@ typedef tn_schedule_def schedule_def;
 typedef tn_dataset_def dataset_def;
 KIND(model, tn_models, cfg, cfg_size, NULL)
 KIND(optim, tn_optims, hp, hp_size, d->source)
-KIND(schedule, tn_schedules, hp, hp_size, NULL)
+KIND(schedule, tn_schedules, hp, hp_size, d->source)
 KIND(dataset, tn_datasets, cfg, cfg_size, NULL)
 
 /* Not a list of things, but one with options. */

@@ -14,7 +14,8 @@ enum { CONFIG_PATH = 4096, CONFIG_SPEC = 1024, CONFIG_GROUPS = 8 };
 
 typedef struct run_config {
     char data[CONFIG_PATH]; /* --data: a directory or "synthetic:..."; never part of the run's identity */
-    char model[CONFIG_SPEC], optimizer[CONFIG_SPEC], schedule[CONFIG_SPEC];
+    char model[CONFIG_SPEC], optimizer[CONFIG_SPEC], schedule[CONFIG_SPEC], wd_schedule[CONFIG_SPEC];
+    char loop[CONFIG_SPEC];                 /* "plain" or "sam:rho=0.05,..." */
     char group[CONFIG_GROUPS][CONFIG_SPEC]; /* "PATTERN:options"; an empty text ends the list */
     char init[CONFIG_PATH];                 /* weights to start from, or "" */
     char init_hash[65];                     /* SHA-256 of that file; run_train fills it */
@@ -23,6 +24,7 @@ typedef struct run_config {
     long val_size, train_size;
     double label_noise, label_smoothing, clip_norm, clip_value;
     int shuffle, drop_last, normalize; /* 0 or 1; normalize 1: meanstd */
+    int skip_nonfinite;                /* 1: --on-nonfinite skip */
     char augment[CONFIG_SPEC];         /* options of tn_augment, or "" */
 } run_config;
 
@@ -38,6 +40,11 @@ typedef struct run_config {
         ARG_TEXT(S, f.optimizer, "optimizer", "SPEC", "adamw", "optimizer; see tern list optimizers"),       \
         ARG_TEXT(S, f.schedule, "schedule", "SPEC", "constant",                                              \
                  "learning-rate schedule; see tern list schedules"),                                         \
+        ARG_TEXT(S, f.wd_schedule, "wd-schedule", "SPEC", "constant",                                        \
+                 "schedule of weight_decay, beside the rate's; takes the same ones"),                        \
+        ARG_TEXT(S, f.loop, "loop", "SPEC", "plain",                                                         \
+                 "plain, or sam:rho=0.05,adaptive=off,eta=0.01: a second gradient where the loss rises "     \
+                 "(sharpness-aware minimisation; adaptive=on: ASAM)"),                                       \
         ARG_MANY(S, f.group, "group", "PATTERN:OPTIONS", CONFIG_GROUPS,                                      \
                  "optimizer options for the parameters whose names match, such as '*.bias:lr=1e-4'; may be " \
                  "repeated"),                                                                                \
@@ -66,6 +73,9 @@ typedef struct run_config {
         ARG_REAL(S, f.clip_norm, "clip-norm", 0, 0, 1e30, "largest norm of the gradient; 0: no limit"),      \
         ARG_REAL(S, f.clip_value, "clip-value", 0, 0, 1e30,                                                  \
                  "largest absolute value in the gradient; 0: no limit"),                                     \
+        ARG_WORD(S, f.skip_nonfinite, "on-nonfinite", "stop|skip", 0,                                        \
+                 "a step whose loss or gradient is not finite ends the run, or is left out: weights and "    \
+                 "optimizer state stay, the schedules go on; 10 in a row end the run"),                      \
         ARG_INT(S, f.eval_every, "eval-every", 0, 0, LONG_MAX,                                               \
                 "validate every N steps; 0: after each epoch"),                                              \
         ARG_WORD_TEXT(S, f.gemm, "gemm", "auto|own|openblas", "auto",                                        \

@@ -106,8 +106,10 @@ void header_print(FILE *f, const run *r) {
     entry(f, "optimizer", "%s", c->optimizer);
     for (int i = 0; i < CONFIG_GROUPS && c->group[i][0]; i++) entry(f, "", "group %s", c->group[i]);
     decay_lines(f, r);
+    if (r->sam) entry(f, "loop", "%s: two gradients a step", c->loop);
     entry(f, "schedule", "%s; %ld epochs of %ld steps of %ld images, %s steps in all", c->schedule, c->epochs,
           r->per_epoch, c->batch, steps);
+    if (r->wd_schedule) entry(f, "", "weight_decay: %s", c->wd_schedule);
     if (c->augment[0]) entry(f, "augment", "%s", c->augment);
     if (r->resumed)
         entry(f, "resumed", "at step %ld: weights, optimizer state and place in the order restored", r->step);
