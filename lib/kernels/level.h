@@ -71,9 +71,6 @@ void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs
 void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
-void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
-                        tn_real *c, ptrdiff_t ldc, int add);
-void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
 void tn_k_gemm_panel(const tn_gemm_panel *);
 void tn_k_gemm_turned(int m, int n, int k, const tn_real *a, ptrdiff_t rs, const tn_real *b, tn_real *c,
                       ptrdiff_t ldc, const tn_real *bias, int relu);

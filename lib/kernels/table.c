@@ -31,8 +31,6 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .pack_b = tn_k_pack_b,
     .gemm = tn_k_gemm,
     .gemm_raw_b = tn_k_gemm_raw_b,
-    .gemm_packed_a = tn_k_gemm_packed_a,
-    .pack_a = tn_k_pack_a,
     .gemm_panel = tn_k_gemm_panel,
     .gemm_turned = tn_k_gemm_turned,
     .unary = {[TN_EXP] = tn_k_exp,
