@@ -22,8 +22,9 @@ enum {
     TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
     TILE_VECTORS = 6,
     WORD = 64,
-    LINE = 64,  /* bytes */
-    SLACK = 128 /* vectors may be loaded beyond the last row */
+    FILTERS = 8, /* of a chunk of the last sums */
+    LINE = 64,   /* bytes */
+    SLACK = 128  /* vectors may be loaded beyond the last row */
 };
 
 typedef struct {
@@ -244,18 +245,30 @@ static void pack(const job *j, const tn_real *w, tn_real *out) {
         }
 }
 
-/* The chunks' sums in order, and from their layout to the weights'. */
-static void finish_weights(const job *j, int add, tn_real *gw) {
+typedef struct {
+    const job *j;
+    int add;
+    tn_real *gw;
+} finish_job;
+
+/* The chunks' sums of some filters, in order, and from their layout to the weights'. */
+static void finish_filters(void *arg, size_t lo, size_t hi) {
+    const finish_job *f = arg;
+    const job *j = f->j;
     const tn_window *g = &j->p->conv.g;
-    int sum_row = j->vectors * j->k->width;
-    for (int i = 1; i < j->chunks; i++) j->k->accumulate(j->dw_len, j->gw + (size_t)i * j->dw_len, j->gw);
-    const tn_real *sum = j->gw;
-    for (int o = 0; o < j->p->pool.c; o++)
-        for (int i = 0; i < g->kh; i++, sum += sum_row)
-            for (int l = 0; l < j->run; l++) {
-                tn_real *to = gw + ((o * g->c + l % g->c) * g->kh + i) * g->kw + l / g->c;
-                *to = add ? *to + sum[l] : sum[l];
-            }
+    const int sum_row = j->vectors * j->k->width;
+    const size_t one = (size_t)g->kh * (size_t)sum_row;
+    tn_real *sum = j->gw + lo * one;
+    for (int i = 1; i < j->chunks; i++) j->k->accumulate((hi - lo) * one, sum + (size_t)i * j->dw_len, sum);
+    for (int o = (int)lo; o < (int)hi; o++)
+        for (int i = 0; i < g->kh; i++)
+            for (int l = 0; l < g->kw; l++)
+                for (int c = 0; c < g->c; c++) {
+                    tn_real *to = f->gw + ((o * g->c + c) * g->kh + i) * g->kw + l;
+                    tn_real s = sum[((size_t)(o - (int)lo) * (size_t)g->kh + (size_t)i) * (size_t)sum_row
+                                    + (size_t)(l * g->c + c)];
+                    *to = f->add ? *to + s : s;
+                }
 }
 
 static void finish_bias(const job *j, int add, tn_real *gb) {
@@ -307,7 +320,10 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
         j->w = packed;
     }
     tn_parallel(j->chunks, backward_chunk, j);
-    if (gw) finish_weights(j, (add >> 1) & 1, gw);
+    if (gw) {
+        finish_job f = {j, (add >> 1) & 1, gw};
+        tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
+    }
     if (gb) finish_bias(j, (add >> 2) & 1, gb);
     tn_rewind(t, place);
 }
