@@ -221,28 +221,47 @@ static void backward_chunk(void *arg, int chunk) {
 
 /* ---- what all images share ---- */
 
-/* Real l of row r of the window of filter o. */
-static tn_real weight_at(const job *j, const tn_real *w, int o, int r, int l) {
-    const tn_window *g = &j->p->conv.g;
-    if (o >= j->p->pool.c || l >= j->run) return 0;
-    return w[((o * g->c + l % g->c) * g->kh + r) * g->kw + l / g->c];
-}
+typedef struct {
+    const job *j;
+    const int *at; /* of each real of a window's row, in a filter's first row */
+    const tn_real *w;
+    tn_real *out;
+} pack_job;
 
-static void pack(const job *j, const tn_real *w, tn_real *out) {
+/* The weights of some filters, tile by tile; filters that do not exist are zeros. */
+static void pack_filters(void *arg, size_t lo, size_t hi) {
+    const pack_job *p = arg;
+    const job *j = p->j;
     const tn_window *g = &j->p->conv.g;
-    int width = j->k->width;
+    const int width = j->k->width;
+    tn_real *tiles = p->out;
     for (int i = 0; i < g->kh; i += j->block_rows)
         for (int first = 0; first < j->run; first += j->block_run) {
             tn_sparse_block b = block_at(j, i, first);
             for (int y = 0; y < b.rows; y += b.tile_rows)
                 for (int x = 0; x < b.vectors; x += b.tile_vectors) {
-                    int rows = least(b.tile_rows, b.rows - y), vectors = least(b.tile_vectors, b.vectors - x);
-                    for (int o = 0; o < j->ld; o++)
-                        for (int r = i + y; r < i + y + rows; r++)
-                            for (int l = 0; l < vectors * width; l++)
-                                *out++ = weight_at(j, w, o, r, first + x * width + l);
+                    int rows = least(b.tile_rows, b.rows - y),
+                        reals = least(b.tile_vectors, b.vectors - x) * width;
+                    for (int o = (int)lo; o < (int)hi; o++)
+                        for (int r = 0; r < rows; r++) {
+                            tn_real *out = tiles + (ptrdiff_t)(o * rows + r) * reals;
+                            const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + (i + y + r) * g->kw;
+                            const int l0 = first + x * width,
+                                      n = o < j->p->pool.c ? least(reals, j->run - l0) : 0;
+                            for (int l = 0; l < n; l++) out[l] = w[p->at[l0 + l]];
+                            for (int l = n; l < reals; l++) out[l] = 0;
+                        }
+                    tiles += (ptrdiff_t)j->ld * rows * reals;
                 }
         }
+}
+
+static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
+    const tn_window *g = &j->p->conv.g;
+    int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
+    for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
+    pack_job p = {j, at, w, out};
+    tn_parallel_range((size_t)j->ld, FILTERS, pack_filters, &p);
 }
 
 typedef struct {
@@ -316,7 +335,7 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
     if (gb) j->gb = tn_scratch(t, (size_t)(j->p->conv.n * j->p->pool.c) * sizeof *j->gb);
     if (j->dx) {
         tn_real *packed = tn_scratch(t, j->w_len * sizeof *packed);
-        pack(j, w, packed);
+        pack(t, j, w, packed);
         j->w = packed;
     }
     tn_parallel(j->chunks, backward_chunk, j);
