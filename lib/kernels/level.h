@@ -33,6 +33,7 @@
 #define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
 #define tn_k_dropout              TN_LEVEL_NAME(dropout)
 #define tn_k_gemm_panel           TN_LEVEL_NAME(gemm_panel)
+#define tn_k_sparse_panel         TN_LEVEL_NAME(sparse_panel)
 #define tn_k_channels_dw          TN_LEVEL_NAME(channels_dw)
 #define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
@@ -75,6 +76,7 @@ void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdif
 void tn_k_gemm_packed_a(int m, int n, int k, const tn_real *a, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs,
                         tn_real *c, ptrdiff_t ldc, int add);
 void tn_k_pack_a(int m, int k, int p0, int p1, const tn_real *a, ptrdiff_t cs, tn_real *out);
+void tn_k_sparse_panel(const tn_sparse_panel *);
 void tn_k_gemm_panel(const tn_gemm_panel *);
 void tn_k_exp(size_t n, const tn_real *x, tn_real *y);
 void tn_k_log(size_t n, const tn_real *x, tn_real *y);

@@ -28,6 +28,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gemm_packed_a = tn_k_gemm_packed_a,
     .pack_a = tn_k_pack_a,
     .gemm_panel = tn_k_gemm_panel,
+    .sparse_panel = tn_k_sparse_panel,
     .unary = {[TN_EXP] = tn_k_exp,
               [TN_LOG] = tn_k_log,
               [TN_TANH] = tn_k_tanh,
