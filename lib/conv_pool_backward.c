@@ -22,8 +22,9 @@ enum {
     TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
     TILE_VECTORS = 6,
     WORD = 64,
-    LINE = 64,  /* bytes */
-    SLACK = 128 /* vectors may be loaded beyond the last row */
+    FILTERS = 8, /* of a chunk of the last sums */
+    LINE = 64,   /* bytes */
+    SLACK = 128  /* vectors may be loaded beyond the last row */
 };
 
 typedef struct {
@@ -220,42 +221,73 @@ static void backward_chunk(void *arg, int chunk) {
 
 /* ---- what all images share ---- */
 
-/* Real l of row r of the window of filter o. */
-static tn_real weight_at(const job *j, const tn_real *w, int o, int r, int l) {
-    const tn_window *g = &j->p->conv.g;
-    if (o >= j->p->pool.c || l >= j->run) return 0;
-    return w[((o * g->c + l % g->c) * g->kh + r) * g->kw + l / g->c];
-}
+typedef struct {
+    const job *j;
+    const int *at; /* of each real of a window's row, in a filter's first row */
+    const tn_real *w;
+    tn_real *out;
+} pack_job;
 
-static void pack(const job *j, const tn_real *w, tn_real *out) {
+/* The weights of some filters, tile by tile; filters that do not exist are zeros. */
+static void pack_filters(void *arg, size_t lo, size_t hi) {
+    const pack_job *p = arg;
+    const job *j = p->j;
     const tn_window *g = &j->p->conv.g;
-    int width = j->k->width;
+    const int width = j->k->width;
+    tn_real *tiles = p->out;
     for (int i = 0; i < g->kh; i += j->block_rows)
         for (int first = 0; first < j->run; first += j->block_run) {
             tn_sparse_block b = block_at(j, i, first);
             for (int y = 0; y < b.rows; y += b.tile_rows)
                 for (int x = 0; x < b.vectors; x += b.tile_vectors) {
-                    int rows = least(b.tile_rows, b.rows - y), vectors = least(b.tile_vectors, b.vectors - x);
-                    for (int o = 0; o < j->ld; o++)
-                        for (int r = i + y; r < i + y + rows; r++)
-                            for (int l = 0; l < vectors * width; l++)
-                                *out++ = weight_at(j, w, o, r, first + x * width + l);
+                    int rows = least(b.tile_rows, b.rows - y),
+                        reals = least(b.tile_vectors, b.vectors - x) * width;
+                    for (int o = (int)lo; o < (int)hi; o++)
+                        for (int r = 0; r < rows; r++) {
+                            tn_real *out = tiles + (ptrdiff_t)(o * rows + r) * reals;
+                            const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + (i + y + r) * g->kw;
+                            const int l0 = first + x * width,
+                                      n = o < j->p->pool.c ? least(reals, j->run - l0) : 0;
+                            for (int l = 0; l < n; l++) out[l] = w[p->at[l0 + l]];
+                            for (int l = n; l < reals; l++) out[l] = 0;
+                        }
+                    tiles += (ptrdiff_t)j->ld * rows * reals;
                 }
         }
 }
 
-/* The chunks' sums in order, and from their layout to the weights'. */
-static void finish_weights(const job *j, int add, tn_real *gw) {
+static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
     const tn_window *g = &j->p->conv.g;
-    int sum_row = j->vectors * j->k->width;
-    for (int i = 1; i < j->chunks; i++) j->k->accumulate(j->dw_len, j->gw + (size_t)i * j->dw_len, j->gw);
-    const tn_real *sum = j->gw;
-    for (int o = 0; o < j->p->pool.c; o++)
-        for (int i = 0; i < g->kh; i++, sum += sum_row)
-            for (int l = 0; l < j->run; l++) {
-                tn_real *to = gw + ((o * g->c + l % g->c) * g->kh + i) * g->kw + l / g->c;
-                *to = add ? *to + sum[l] : sum[l];
-            }
+    int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
+    for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
+    pack_job p = {j, at, w, out};
+    tn_parallel_range((size_t)j->ld, FILTERS, pack_filters, &p);
+}
+
+typedef struct {
+    const job *j;
+    int add;
+    tn_real *gw;
+} finish_job;
+
+/* The chunks' sums of some filters, in order, and from their layout to the weights'. */
+static void finish_filters(void *arg, size_t lo, size_t hi) {
+    const finish_job *f = arg;
+    const job *j = f->j;
+    const tn_window *g = &j->p->conv.g;
+    const int sum_row = j->vectors * j->k->width;
+    const size_t one = (size_t)g->kh * (size_t)sum_row;
+    tn_real *sum = j->gw + lo * one;
+    for (int i = 1; i < j->chunks; i++) j->k->accumulate((hi - lo) * one, sum + (size_t)i * j->dw_len, sum);
+    for (int o = (int)lo; o < (int)hi; o++)
+        for (int i = 0; i < g->kh; i++)
+            for (int l = 0; l < g->kw; l++)
+                for (int c = 0; c < g->c; c++) {
+                    tn_real *to = f->gw + ((o * g->c + c) * g->kh + i) * g->kw + l;
+                    tn_real s = sum[((size_t)(o - (int)lo) * (size_t)g->kh + (size_t)i) * (size_t)sum_row
+                                    + (size_t)(l * g->c + c)];
+                    *to = f->add ? *to + s : s;
+                }
 }
 
 static void finish_bias(const job *j, int add, tn_real *gb) {
@@ -303,11 +335,14 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
     if (gb) j->gb = tn_scratch(t, (size_t)(j->p->conv.n * j->p->pool.c) * sizeof *j->gb);
     if (j->dx) {
         tn_real *packed = tn_scratch(t, j->w_len * sizeof *packed);
-        pack(j, w, packed);
+        pack(t, j, w, packed);
         j->w = packed;
     }
     tn_parallel(j->chunks, backward_chunk, j);
-    if (gw) finish_weights(j, (add >> 1) & 1, gw);
+    if (gw) {
+        finish_job f = {j, (add >> 1) & 1, gw};
+        tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
+    }
     if (gb) finish_bias(j, (add >> 2) & 1, gb);
     tn_rewind(t, place);
 }

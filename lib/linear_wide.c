@@ -10,7 +10,8 @@ enum {
     LEAST_WEIGHTS = 1 << 19,
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
     LEAST_BATCH_BACK = 16,
-    CHUNKS = 16
+    CHUNKS = 16,
+    UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel */
 };
 
 int tn_linear_wide_fits(int n, int in, int out, int back) {
@@ -109,69 +110,111 @@ void tn_linear_wide_forward(tn_tape *t, int n, int in, int out, const tn_real *x
 
 /* ---- backward ---- */
 
+/* A factor: dense rows, and where it is mostly zeros the lists of what is not (start NULL: none). */
+typedef struct {
+    int m, k;
+    const tn_real *a;
+    ptrdiff_t lda;
+    int *start, *at;
+    tn_real *v;
+} factor;
+
 typedef struct {
     const tn_kernels_t *k;
-    int n, in, out, chunks, ld; /* ld: row stride of dz' */
-    const tn_real *dz, *turned, *x, *w;
+    int in, chunks;
+    factor dz, turned;
+    const tn_real *x, *w;
     unsigned add;
     tn_real *dx, *dw, *scratch;
     size_t scratch_len;
 } back_job;
 
 /* Some columns of rows of src to a panel. */
-static void pack_panel(const back_job *j, int rows, int cols, const tn_real *src, tn_real *out) {
-    const int nr = j->k->nr;
-    if (cols == nr) {
-        j->k->copy_rows(rows, nr, src, j->in, out, nr);
+static void pack_panel(const back_job *j, int rows, int cols, int width, const tn_real *src, tn_real *out) {
+    if (cols == width) {
+        j->k->copy_rows(rows, width, src, j->in, out, width);
         return;
     }
-    for (int r = 0; r < rows; r++, src += j->in, out += nr)
-        for (int l = 0; l < nr; l++) out[l] = l < cols ? src[l] : 0;
+    for (int r = 0; r < rows; r++, src += j->in, out += width)
+        for (int l = 0; l < width; l++) out[l] = l < cols ? src[l] : 0;
 }
 
-/* Some columns of c (m, in) = a (m, k) b (k, in); soon: what the next call packs. */
-static void columns(const back_job *j, const tn_gemm_panel *p, int cols, const tn_real *b, tn_real *packed) {
-    tn_gemm_panel s = *p;
-    s.b = packed, s.ldc = s.ld_soon = j->in, s.soon_len = j->k->nr;
-    pack_panel(j, s.k, cols, b, packed);
-    if (cols == j->k->nr)
-        j->k->gemm_panel(&s);
-    else
-        j->k->gemm(s.m, cols, s.k, s.a, s.lda, 1, packed, s.c, j->in, s.add, NULL, 0);
+/* Columns c ... end - 1 of to (m, in) = f (m, k) b (k, in). */
+static void dense_columns(const back_job *j, const factor *f, int add, int c, int end, const tn_real *b,
+                          tn_real *to, tn_real *packed) {
+    const int nr = j->k->nr;
+    tn_gemm_panel s = {.m = f->m, .k = f->k, .a = f->a, .lda = f->lda, .b = packed, .add = add};
+    s.ldc = s.ld_soon = j->in, s.soon_len = nr;
+    for (; c < end; c += nr) {
+        const int cols = least(nr, end - c);
+        pack_panel(j, f->k, cols, nr, b + c, packed);
+        s.c = to + c, s.soon = b + c + nr, s.soon_rows = c + 2 * nr <= end ? f->k : 0;
+        if (cols == nr)
+            j->k->gemm_panel(&s);
+        else
+            j->k->gemm(s.m, cols, s.k, s.a, s.lda, 1, packed, s.c, j->in, add, NULL, 0);
+    }
+}
+
+static void columns(const back_job *j, const factor *f, int add, int c, int end, const tn_real *b,
+                    tn_real *to, tn_real *packed) {
+    const int width = 4 * j->k->width;
+    if (f->start) {
+        tn_sparse_panel s = {.m = f->m, .start = f->start, .at = f->at, .v = f->v, .b = packed, .add = add};
+        s.ldc = s.ld_soon = j->in;
+        for (; c + width <= end; c += width) {
+            pack_panel(j, f->k, width, width, b + c, packed);
+            s.c = to + c, s.soon = b + c + width, s.soon_rows = c + 2 * width <= end ? f->k : 0;
+            j->k->sparse_panel(&s);
+        }
+    }
+    dense_columns(j, f, add, c, end, b, to, packed);
 }
 
 static void back_chunk(void *arg, int chunk) {
     const back_job *j = arg;
-    const int nr = j->k->nr, panels = (j->in + TN_NR_MAX - 1) / TN_NR_MAX;
-    const int end = least((int)((long)panels * (chunk + 1) / j->chunks) * TN_NR_MAX, j->in);
+    const int units = (j->in + UNIT - 1) / UNIT;
+    const int c = (int)((long)units * chunk / j->chunks) * UNIT,
+              end = least((int)((long)units * (chunk + 1) / j->chunks) * UNIT, j->in);
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len;
-    for (int c = (int)((long)panels * chunk / j->chunks) * TN_NR_MAX; c < end; c += nr) {
-        const int cols = least(nr, end - c), more = c + 2 * nr <= end;
-        tn_gemm_panel s = {.m = j->n, .k = j->out, .a = j->dz, .lda = j->out, .add = j->add & 1};
-        if (j->dx) {
-            s.c = j->dx + c, s.soon = j->w + c + nr, s.soon_rows = more ? j->out : 0;
-            columns(j, &s, cols, j->w + c, packed);
-        }
-        s = (tn_gemm_panel){.m = j->out, .k = j->n, .a = j->turned, .lda = j->ld, .add = j->add >> 1 & 1};
-        if (j->dw) {
-            s.c = j->dw + c, s.soon = j->x + c + nr, s.soon_rows = more ? j->n : 0;
-            columns(j, &s, cols, j->x + c, packed);
-        }
-    }
+    if (j->dx) columns(j, &j->dz, j->add & 1, c, end, j->w, j->dx, packed);
+    if (j->dw) columns(j, &j->turned, j->add >> 1 & 1, c, end, j->x, j->dw, packed);
 }
 
+/* Lists what is not zero (NaN is not), unless that is more than half. */
+static void list(tn_tape *t, factor *f) {
+    const size_t all = (size_t)f->m * (size_t)f->k;
+    int n = 0, *start = tn_scratch(t, (size_t)(f->m + 1) * sizeof *start),
+        *at = tn_scratch(t, (all + 1) * sizeof *at);
+    tn_real *v = tn_scratch(t, (all + 1) * sizeof *v);
+    for (int i = 0; i < f->m; i++) {
+        const tn_real *a = f->a + i * f->lda;
+        start[i] = n;
+        for (int p = 0; p < f->k; p++) at[n] = p, v[n] = a[p], n += a[p] != 0;
+    }
+    start[f->m] = n;
+    if ((size_t)n <= all / 2) f->start = start, f->at = at, f->v = v;
+}
+
+/*
+ * Behind ReLU, and more so behind dropout, dz is mostly zeros, which are skipped: to finite numbers that makes no difference,
+ * but a zero gradient times an infinite weight or input is 0 here.
+ */
 void tn_linear_wide_back(tn_tape *t, int n, int in, int out, const tn_real *dz, const tn_real *x,
                          const tn_real *w, unsigned add, tn_real *dx, tn_real *dw) {
     const tn_place place = tn_mark(t);
-    back_job j = {
-        .k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .chunks = CHUNKS, .dz = dz, .x = x};
-    j.w = w, j.add = add, j.dx = dx, j.dw = dw, j.ld = apart(n);
+    back_job j = {.k = tn_kernels_get(NULL), .in = in, .chunks = CHUNKS, .x = x, .w = w, .dx = dx, .dw = dw};
+    j.add = add;
+    j.dz = (factor){.m = n, .k = out, .a = dz, .lda = out};
+    if (dx) list(t, &j.dz);
     if (dw) {
-        tn_real *turned = tn_scratch(t, (size_t)out * (size_t)j.ld * sizeof *turned);
-        j.k->transpose(n, out, dz, out, turned, j.ld);
-        j.turned = turned;
+        const int ld = apart(n);
+        tn_real *turned = tn_scratch(t, (size_t)out * (size_t)ld * sizeof *turned);
+        j.k->transpose(n, out, dz, out, turned, ld);
+        j.turned = (factor){.m = out, .k = n, .a = turned, .lda = ld};
+        list(t, &j.turned);
     }
-    j.scratch_len = (size_t)(n > out ? n : out) * TN_NR_MAX;
+    j.scratch_len = (size_t)(n > out ? n : out) * UNIT;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(j.chunks, back_chunk, &j);
     tn_rewind(t, place);

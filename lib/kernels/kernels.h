@@ -68,6 +68,18 @@ typedef struct {
     ptrdiff_t ld_soon;
 } tn_gemm_panel;
 
+/* Of row i of A the elements start[i] ... start[i + 1] - 1, v in column at (ascending); b (k, 4 width), soon as above. */
+typedef struct {
+    int m;
+    const int *start, *at;
+    const tn_real *v, *b;
+    tn_real *c;
+    ptrdiff_t ldc;
+    int add, soon_rows;
+    const tn_real *soon;
+    ptrdiff_t ld_soon;
+} tn_sparse_panel;
+
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
 typedef struct tn_kernels {
@@ -109,6 +121,9 @@ typedef struct tn_kernels {
 
     /* The same product for one panel of B, nr whole columns, without bias and ReLU. */
     void (*gemm_panel)(const tn_gemm_panel *);
+
+    /* Four vectors of columns of C = A B or += for an A of which the elements that are not zero are listed. */
+    void (*sparse_panel)(const tn_sparse_panel *);
 
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);

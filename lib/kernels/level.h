@@ -33,6 +33,7 @@
 #define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
 #define tn_k_dropout              TN_LEVEL_NAME(dropout)
 #define tn_k_gemm_panel           TN_LEVEL_NAME(gemm_panel)
+#define tn_k_sparse_panel         TN_LEVEL_NAME(sparse_panel)
 #define tn_k_channels_dw          TN_LEVEL_NAME(channels_dw)
 #define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
 #define tn_k_peak                 TN_LEVEL_NAME(peak)
@@ -71,6 +72,7 @@ void tn_k_gemm(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs
 void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdiff_t cs, const tn_real *b,
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
+void tn_k_sparse_panel(const tn_sparse_panel *);
 void tn_k_gemm_panel(const tn_gemm_panel *);
 void tn_k_gemm_turned(int m, int n, int k, const tn_real *a, ptrdiff_t rs, const tn_real *b, tn_real *c,
                       ptrdiff_t ldc, const tn_real *bias, int relu);

@@ -33,6 +33,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gemm_raw_b = tn_k_gemm_raw_b,
     .gemm_panel = tn_k_gemm_panel,
     .gemm_turned = tn_k_gemm_turned,
+    .sparse_panel = tn_k_sparse_panel,
     .unary = {[TN_EXP] = tn_k_exp,
               [TN_LOG] = tn_k_log,
               [TN_TANH] = tn_k_tanh,

@@ -104,23 +104,31 @@ void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, t
 
 /* ---- products ---- */
 
-/* Named accumulators, see gemm.c: six tiles by two vectors at every level, so that M is small and few tiles are padding. */
-#define ROWS(F) F(0) F(1) F(2) F(3) F(4) F(5)
-#define ZERO(i) V l##i = vset1(0), r##i = vset1(0);
+/* Named accumulators, see gemm.c: tiles by two vectors, twelve where 32 registers allow, and six for the rest. */
+#if defined(TN_LEVEL_AVX512) || defined(TN_LEVEL_NEON)
+enum { MOST_ROWS = 2 * TN_WINOGRAD_TILES };
+#else
+enum { MOST_ROWS = TN_WINOGRAD_TILES };
+#endif
+#define ROWS(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
+#define ZERO(i) V l##i = vset1(0), r##i = l##i;
 #define STEP(i)                                             \
-    {                                                       \
+    if (rows > i) {                                         \
         V a = vset1(v[i * rs + p]);                         \
         l##i = vfma(a, bl, l##i), r##i = vfma(a, br, r##i); \
     }
-#define STORE(i) vstore(m + i * rm, l##i), vstore(m + i * rm + VL, r##i);
-#define FETCH(i) __builtin_prefetch(m + i * rm, 1), __builtin_prefetch(m + i * rm + VL, 1);
+#define STORE(i) \
+    if (rows > i) vstore(m + i * rm, l##i), vstore(m + i * rm + VL, r##i);
+#define FETCH(i) \
+    if (rows > i) __builtin_prefetch(m + i * rm, 1), __builtin_prefetch(m + i * rm + VL, 1);
 
-/* TN_WINOGRAD_TILES rows of V, rs apart, by a panel of U to rows of M, rm apart. */
-static inline void product_tile(int ci, const tn_real *v, ptrdiff_t rs, const tn_real *u, tn_real *m,
-                                ptrdiff_t rm) {
+/* Rows of V, rs apart, by a panel of U to rows of M, rm apart. */
+__attribute__((always_inline)) static inline void product_tile(const int rows, int ci, const tn_real *v,
+                                                               ptrdiff_t rs, const tn_real *u, tn_real *m,
+                                                               ptrdiff_t rm) {
     ROWS(ZERO)
     ROWS(FETCH)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (ptrdiff_t p = 0; p < ci; p++, u += NR) {
         V bl = vload(u), br = vload(u + VL);
         ROWS(STEP)
@@ -132,9 +140,13 @@ void tn_k_winograd_products(int ci, int tiles, int panels, const tn_real *v, con
                             ptrdiff_t step) {
     const ptrdiff_t rs = (ptrdiff_t)IN * IN * ci, rm = (ptrdiff_t)panels * NR;
     for (int t = 0; t < IN * IN; t++, v += ci, m += step)
-        for (int j = 0; j < panels; j++, u += (ptrdiff_t)ci * NR)
-            for (int i = 0; i < tiles; i += TN_WINOGRAD_TILES)
-                product_tile(ci, v + i * rs, rs, u, m + i * rm + j * NR, rm);
+        for (int j = 0; j < panels; j++, u += (ptrdiff_t)ci * NR) {
+            int i = 0;
+            for (; i + MOST_ROWS <= tiles; i += MOST_ROWS)
+                product_tile(MOST_ROWS, ci, v + i * rs, rs, u, m + i * rm + j * NR, rm);
+            for (; i < tiles; i += TN_WINOGRAD_TILES)
+                product_tile(TN_WINOGRAD_TILES, ci, v + i * rs, rs, u, m + i * rm + j * NR, rm);
+        }
 }
 
 /* ---- output ---- */
