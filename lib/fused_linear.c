@@ -20,7 +20,7 @@ typedef struct {
     tn_act act;
 } linear_aux;
 
-enum { ROWS = 16, UNITS = 64, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* ROWS, UNITS: two tiles or more */
+enum { FEW_ROWS = 16, ROWS = 32, UNITS = 64, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* two tiles or more */
 
 /* Units of a chunk of the product forward and of the weight gradient. */
 static int chunk_units(int out) {
@@ -177,7 +177,8 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
-    b.rows = b.rows < ROWS ? ROWS : (b.rows + 7) / 8 * 8;
+    int least = b.n < 2 * ROWS ? FEW_ROWS : ROWS;
+    if (b.rows < least) b.rows = least;
     tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
     b.units = chunk_units(b.out);
     b.half = half_of(b.in);
