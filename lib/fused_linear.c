@@ -21,12 +21,18 @@ typedef struct {
     tn_act act;
 } linear_aux;
 
-enum { ROWS = 16, UNITS = 32, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* ROWS, UNITS: two tiles or more */
+enum { FEW_ROWS = 16, ROWS = 32, UNITS = 64, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* two tiles or more */
 
 /* Units of a chunk of the product forward and of the weight gradient. */
 static int chunk_units(int out) {
     int units = (out + MAX_CHUNKS - 1) / MAX_CHUNKS;
     return units < UNITS ? UNITS : units;
+}
+
+/* Half of n in whole panels, the larger one. */
+static int half_of(int n) {
+    int half = ((n + 1) / 2 + TN_NR_MAX - 1) / TN_NR_MAX * TN_NR_MAX;
+    return half < n ? half : n;
 }
 
 /* Row stride of a matrix whose rows are to lie in different sets of the first-level cache: an odd number of lines. */
@@ -39,7 +45,7 @@ static int odd_lines(int cols) {
 
 typedef struct {
     const tn_kernels_t *k;
-    int n, in, out, units, relu;
+    int n, in, out, units, half, relu; /* half: samples of the first half of the chunks */
     const tn_real *x, *w, *bias;
     tn_real *panels, *y;
 } forward;
@@ -51,11 +57,15 @@ static void pack_samples(void *arg, int chunk) {
                  f->panels + (size_t)r0 * (size_t)f->in);
 }
 
+/* Some units, half of the samples. */
 static void forward_units(void *arg, int chunk) {
     const forward *f = arg;
-    int r0 = chunk * f->units, r1 = r0 + f->units < f->out ? r0 + f->units : f->out;
-    f->k->gemm_turned(r1 - r0, f->n, f->in, f->w + (size_t)r0 * (size_t)f->in, f->in, f->panels, f->y + r0,
-                      f->out, f->bias ? f->bias + r0 : NULL, f->relu);
+    int r0 = chunk / 2 * f->units, r1 = r0 + f->units < f->out ? r0 + f->units : f->out;
+    int c0 = chunk % 2 ? f->half : 0, c1 = chunk % 2 ? f->n : f->half;
+    if (c0 < c1)
+        f->k->gemm_turned(r1 - r0, c1 - c0, f->in, f->w + (size_t)r0 * (size_t)f->in, f->in,
+                          f->panels + (size_t)c0 * (size_t)f->in, f->y + (size_t)c0 * (size_t)f->out + r0,
+                          f->out, f->bias ? f->bias + r0 : NULL, f->relu);
 }
 
 /* The other way round, x w' from packed weights. */
@@ -84,9 +94,10 @@ static void run_forward(forward *f, const tn_t *w) {
     }
     f->k = tn_kernels_get(NULL);
     f->units = chunk_units(f->out);
+    f->half = half_of(f->n);
     f->panels = tn_scratch(w->tape, tn_gemm_packed_len(f->n, f->in) * sizeof *f->panels);
     tn_parallel((f->n + TN_NR_MAX - 1) / TN_NR_MAX, pack_samples, f);
-    tn_parallel((f->out + f->units - 1) / f->units, forward_units, f);
+    tn_parallel(2 * ((f->out + f->units - 1) / f->units), forward_units, f);
 }
 
 /* ---- gradients ---- */
@@ -167,12 +178,11 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
-    b.rows = b.rows < ROWS ? ROWS : (b.rows + 7) / 8 * 8;
+    int least = b.n < 2 * ROWS ? FEW_ROWS : ROWS;
+    if (b.rows < least) b.rows = least;
     tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
     b.units = chunk_units(b.out);
-    b.half = (b.in + 1) / 2 + TN_NR_MAX - 1;
-    b.half -= b.half % TN_NR_MAX;
-    if (b.half > b.in) b.half = b.in;
+    b.half = half_of(b.in);
     int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
     int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
     tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
