@@ -8,7 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that; the bias' is summed in double by image.
+ * that; the bias' is summed in TN_LANES lanes a chunk, which
+ * are added up in double.
  */
 #include "conv_pool.h"
 #include "kernels/kernels.h"
@@ -37,7 +38,7 @@ typedef struct {
     const tn_real *x, *y, *gy;
     const unsigned char *winner;
     tn_real *gx, *gw; /* gw: partial sums of a chunk, (co, kh, vectors width) */
-    double *gb;       /* (n, co) */
+    tn_real *gb;      /* partial sums of a chunk, (co, TN_LANES) */
     int add, chunks;
     int run, vectors; /* reals of a window's row, and vectors that hold them */
     int row, ld;      /* reals of a row of a padded image; channels, a multiple of TN_LANES */
@@ -174,6 +175,8 @@ static void backward_chunk(void *arg, int chunk) {
     int *off = (int *)(key_last + last);
     uint64_t *bits = (uint64_t *)(off + room);
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
+    tn_real *bias = j->gb ? j->gb + (size_t)chunk * (size_t)(co * TN_LANES) : NULL;
+    if (bias) memset(bias, 0, (size_t)(co * TN_LANES) * sizeof *bias);
     memset(image, 0, j->image_len * sizeof *image);
     memset(v, 0, room * sizeof *v);
     if (sum) memset(sum, 0, j->dw_len * sizeof *sum);
@@ -182,9 +185,7 @@ static void backward_chunk(void *arg, int chunk) {
         size_t at = (size_t)n * out;
         k->sparse_split(&split, co, j->windows, j->gy + at, j->y + at, j->winner + at, j->base, v,
                         j->gx ? key : NULL, sum ? off : NULL);
-        for (int o = 0; j->gb && o < co; o++)
-            j->gb[(size_t)n * (size_t)co + (size_t)o] =
-                k->sum((size_t)j->windows, v + (size_t)o * (size_t)j->windows);
+        if (bias) k->lane_sums(co, j->windows, v, bias);
         if (sum) {
             if (j->gx && n > n0) memset(image, 0, j->image_len * sizeof *image);
             frame(j, j->x + (size_t)n * in, image);
@@ -243,7 +244,7 @@ static void finish_bias(const job *j, int add, tn_real *gb) {
     int co = j->p->pool.c;
     for (int o = 0; o < co; o++) {
         double sum = 0;
-        for (int n = 0; n < j->p->conv.n; n++) sum += j->gb[(size_t)n * (size_t)co + (size_t)o];
+        for (int i = 0; i < j->chunks; i++) sum += j->k->sum(TN_LANES, j->gb + (i * co + o) * TN_LANES);
         gb[o] = (tn_real)sum + (add ? gb[o] : 0);
     }
 }
@@ -290,7 +291,7 @@ void tn_conv_pool_backward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real
              .chunks = least(p->conv.n, CHUNKS)};
     plan_job(t, &j);
     if (gw) j.gw = tn_scratch(t, (size_t)j.chunks * j.dw_len * sizeof *j.gw);
-    if (gb) j.gb = tn_scratch(t, (size_t)(p->conv.n * p->pool.c) * sizeof *j.gb);
+    if (gb) j.gb = tn_scratch(t, (size_t)(j.chunks * p->pool.c * TN_LANES) * sizeof *j.gb);
     if (gx) {
         tn_real *packed = tn_scratch(t, j.w_len * sizeof *packed);
         pack(&j, w, packed);
