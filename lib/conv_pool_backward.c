@@ -126,8 +126,9 @@ static void weight_image(const job *j, const tn_real *image, const tn_real *v, c
         j->k->sparse_bits(co, n, v + at, j->windows, bits);
         for (int i = 0; i < g->kh; i += j->dw.rows)
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
-                j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c), co, n,
-                                bits, off + at, v + at, j->windows, image + i * j->row + c * width, j->row,
+                j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c),
+                                least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
+                                v + at, j->windows, image + i * j->row + c * width, j->row,
                                 sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
     }
 }

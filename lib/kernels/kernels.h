@@ -126,7 +126,8 @@ typedef struct tn_kernels {
      * bits: of the first n elements of each plane, ceil(n / 64) words; v is readable a vector beyond. keys: of window q, place k
      * in it, channel o: key[q * channels + o] == k, in order q, k, o / 64; channels: a multiple of TN_LANES.
      * dw: sum[o * sum_ld + r * sum_row + l] = a chain over the n elements i of plane o that are not zero, ascending, each
-     * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width.
+     * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width, of
+     * the last vector at least `lanes`.
      * dx: for each window, each place in it, a block of a window's gradient, which is added to the image at the place's pixel:
      * a chain from 0 over the channels o that are not zero, ascending, fma(v[q * channels + o], weight, .). The weights are
      * tile by tile of the block, each (channels, rows, vectors, width).
@@ -135,9 +136,9 @@ typedef struct tn_kernels {
                          const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
     void (*sparse_bits)(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
     void (*sparse_keys)(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-    void (*sparse_dw)(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
-                      const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
-                      ptrdiff_t sum_row, ptrdiff_t sum_ld);
+    void (*sparse_dw)(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
+                      const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
+                      tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
 

@@ -99,9 +99,9 @@ void tn_k_sparse_split(const tn_sparse_split *, int planes, int n, const tn_real
 void tn_k_lane_sums(int planes, int n, const tn_real *x, tn_real *sum);
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
 void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-void tn_k_sparse_dw(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
-                    const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
-                    ptrdiff_t sum_row, ptrdiff_t sum_ld);
+void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
+                    const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
+                    tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
