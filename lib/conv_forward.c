@@ -18,7 +18,7 @@ enum {
         * 1024, /* reals of a band of output rows with channels last: three quarters of a first-level cache */
     SLACK = 64  /* vectors may be loaded beyond the last row */
 };
-enum way { COLUMNS, PIXELS, CHANNELS, WINOGRAD };
+enum way { COLUMNS, PIXELS, POOLED_PIXELS, CHANNELS, WINOGRAD };
 
 static enum way choose(const tn_conv_plan *p, const tn_window *pool) {
     const tn_window *g = &p->g;
@@ -26,7 +26,8 @@ static enum way choose(const tn_conv_plan *p, const tn_window *pool) {
         return COLUMNS;
     if (p->algorithm == TN_CONV_AUTO && (!pool || (pool->kh == 2 && pool->kw == 2)) && tn_winograd_fits(p))
         return WINOGRAD;
-    return g->ow >= 8 && (p->co < 16 || p->k <= 32) ? PIXELS : CHANNELS;
+    if (g->ow < 8 || (p->co >= 16 && p->k > 32)) return CHANNELS;
+    return pool && pool->kh == 2 && pool->kw == 2 ? POOLED_PIXELS : PIXELS;
 }
 
 typedef struct {
@@ -42,6 +43,7 @@ typedef struct {
     int vectors, ld;      /* channels: vectors of a panel; all channels, whole panels */
     int band;             /* channels: output rows at a time */
     const int *off;       /* of each term of a sum, from the window's first pixel */
+    const int *odd;       /* pooled pixels: the same for odd columns; off is for even ones */
     const tn_real *x, *w; /* weights: (k, co), panels (k, vectors width), or transformed */
     const tn_real *bias;  /* filled up to ld */
     tn_real *y;
@@ -75,9 +77,10 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
         return;
     }
     j->vectors = co <= width ? 1 : 2;
-    j->ld = j->way == PIXELS ? co : (co + j->vectors * width - 1) / (j->vectors * width) * j->vectors * width;
+    int pixels = j->way == PIXELS || j->way == POOLED_PIXELS;
+    j->ld = pixels ? co : (co + j->vectors * width - 1) / (j->vectors * width) * j->vectors * width;
     tn_real *packed = tn_scratch(t, (size_t)j->ld * (size_t)k * sizeof *packed);
-    if (j->way == PIXELS) {
+    if (pixels) {
         j->k->transpose(co, k, w, k, packed, co);
     } else {
         job panels = *j;
@@ -94,11 +97,35 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     j->bias = bias;
 }
 
+/* A frame with rows of even length is one run of pixels, whose even ones are even columns; then both parts. */
+static void lay_out_pooled(tn_tape *t, job *j) {
+    const tn_window *g = &j->p->g;
+    j->padded = 1;
+    j->row = (g->w + 2 * g->pw + 1) / 2 * 2, j->plane = j->row * (g->h + 2 * g->ph);
+    int k = j->p->k, n = 0, *off = tn_scratch(t, 2 * (size_t)k * sizeof *off);
+    size_t len = (size_t)g->c * (size_t)j->plane;
+    j->image_len = whole_lines(len), j->z_len = 2 * whole_lines(len / 2);
+    int half[] = {0, (int)(j->z_len / 2)};
+    for (int c = 0; c < g->c; c++)
+        for (int i = 0; i < g->kh; i++)
+            for (int l = 0; l < g->kw; l++, n++) {
+                int first = (c * j->plane + i * j->row) / 2;
+                off[n] = first + l / 2 + half[l % 2], off[n + k] = first + (l + 1) / 2 + half[(l + 1) % 2];
+            }
+    j->off = off, j->odd = off + k;
+    j->scratch_len = j->image_len + j->z_len;
+    j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+}
+
 static void lay_out(tn_tape *t, job *j) {
     const tn_window *g = &j->p->g, *pool = j->pool;
     if (j->way == WINOGRAD) {
         j->scratch_len = whole_lines(tn_winograd_scratch(j->k, j->p));
         j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
+        return;
+    }
+    if (j->way == POOLED_PIXELS) {
+        lay_out_pooled(t, j);
         return;
     }
     j->oh = pool ? pool->oh * pool->kh : g->oh, j->ow = pool ? pool->ow * pool->kw : g->ow;
@@ -147,6 +174,13 @@ static void by_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, un
                              y + (size_t)o * out, winner + (size_t)o * out, (size_t)(co - o) * out);
 }
 
+static void by_pooled_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
+    size_t half = j->z_len / 2;
+    j->k->unzip((size_t)(j->p->g.c * j->plane / 2), x, z, z + half);
+    j->k->conv_pixels_pool(j->p->k, j->off, j->odd, j->pool->oh, j->pool->ow, z, j->row / 2, j->p->co, j->w,
+                           j->bias, j->relu, y, winner);
+}
+
 static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
     const tn_window *pool = j->pool;
     const tn_kernels_t *k = j->k;
@@ -155,9 +189,9 @@ static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, 
     for (int r = 0; r < j->oh; r += j->band) {
         int rows = j->oh - r < j->band ? j->oh - r : j->band;
         for (int o = 0; o < j->ld; o += width)
-            k->conv_channels(j->p->k, j->off, rows, j->ow, x + (ptrdiff_t)r * j->row, j->row, j->vectors,
-                             j->w + (size_t)o * (size_t)j->p->k, j->bias ? j->bias + o : NULL, j->relu, z + o,
-                             j->ld);
+            k->conv_channels(j->p->k, j->off, j->p->g.kw, rows, j->ow, x + (ptrdiff_t)r * j->row, j->row,
+                             j->vectors, j->w + (size_t)o * (size_t)j->p->k, j->bias ? j->bias + o : NULL,
+                             j->relu, z + o, j->ld);
         if (pool) {
             size_t at = (size_t)(r / pool->kh * pool->ow) * (size_t)j->ld;
             k->max_pool_channels(rows / pool->kh, pool->ow, pool->kh, pool->kw, j->ld, z,
@@ -190,6 +224,8 @@ static void forward_chunk(void *arg, int chunk) {
             tn_winograd_image(j->k, p, x, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
         else if (j->way == PIXELS)
             by_pixels(j, x, z, y, winner);
+        else if (j->way == POOLED_PIXELS)
+            by_pooled_pixels(j, x, z, y, winner);
         else
             by_channels(j, x, z, y, winner);
     }

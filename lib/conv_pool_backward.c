@@ -8,7 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that; the bias' is summed in double by image.
+ * that; the bias' is summed in TN_LANES lanes a chunk, which
+ * are added up in double.
  */
 #include "conv_pool.h"
 #include "kernels/kernels.h"
@@ -38,7 +39,7 @@ typedef struct {
     const tn_real *x, *y, *gy;
     const unsigned char *winner;
     tn_real *gx, *gw;    /* gw: partial sums of a chunk, (co, kh, vectors width) */
-    double *gb;          /* (n, co) */
+    tn_real *gb;         /* partial sums of a chunk, (co, TN_LANES) */
     int add, chunks, dx; /* dx: the input's gradient is wanted */
     tn_real scale;
     int run, vectors; /* reals of a window's row, and vectors that hold them */
@@ -127,8 +128,9 @@ static void weight_image(const job *j, const tn_real *image, const tn_real *v, c
         j->k->sparse_bits(co, n, v + at, j->windows, bits);
         for (int i = 0; i < g->kh; i += j->dw.rows)
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
-                j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c), co, n,
-                                bits, off + at, v + at, j->windows, image + i * j->row + c * width, j->row,
+                j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c),
+                                least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
+                                v + at, j->windows, image + i * j->row + c * width, j->row,
                                 sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
     }
 }
@@ -195,6 +197,8 @@ static void backward_chunk(void *arg, int chunk) {
     int *off = (int *)(key_last + last);
     uint64_t *bits = (uint64_t *)(off + room);
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
+    tn_real *bias = j->gb ? j->gb + (size_t)chunk * (size_t)(co * TN_LANES) : NULL;
+    if (bias) memset(bias, 0, (size_t)(co * TN_LANES) * sizeof *bias);
     memset(image, 0, j->image_len * sizeof *image);
     memset(v, 0, room * sizeof *v);
     if (sum) memset(sum, 0, j->dw_len * sizeof *sum);
@@ -203,9 +207,7 @@ static void backward_chunk(void *arg, int chunk) {
         size_t at = (size_t)n * out;
         k->sparse_split(&split, co, j->windows, j->gy + at, j->y + at, j->winner + at, j->base, v,
                         j->dx ? key : NULL, sum ? off : NULL);
-        for (int o = 0; j->gb && o < co; o++)
-            j->gb[(size_t)n * (size_t)co + (size_t)o] =
-                k->sum((size_t)j->windows, v + (size_t)o * (size_t)j->windows);
+        if (bias) k->lane_sums(co, j->windows, v, bias);
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
         if (sum || j->from) put_image(j, n, image);
         if (sum) weight_image(j, image, v, off, bits, sum);
@@ -294,7 +296,7 @@ static void finish_bias(const job *j, int add, tn_real *gb) {
     int co = j->p->pool.c;
     for (int o = 0; o < co; o++) {
         double sum = 0;
-        for (int n = 0; n < j->p->conv.n; n++) sum += j->gb[(size_t)n * (size_t)co + (size_t)o];
+        for (int i = 0; i < j->chunks; i++) sum += j->k->sum(TN_LANES, j->gb + (i * co + o) * TN_LANES);
         gb[o] = (tn_real)sum + (add ? gb[o] : 0);
     }
 }
@@ -332,7 +334,7 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
     j->k = tn_kernels_get(NULL), j->chunks = least(j->p->conv.n, TN_CONV_CHUNKS);
     plan_job(t, j);
     if (gw) j->gw = tn_scratch(t, (size_t)j->chunks * j->dw_len * sizeof *j->gw);
-    if (gb) j->gb = tn_scratch(t, (size_t)(j->p->conv.n * j->p->pool.c) * sizeof *j->gb);
+    if (gb) j->gb = tn_scratch(t, (size_t)(j->chunks * j->p->pool.c * TN_LANES) * sizeof *j->gb);
     if (j->dx) {
         tn_real *packed = tn_scratch(t, j->w_len * sizeof *packed);
         pack(t, j, w, packed);

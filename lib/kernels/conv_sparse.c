@@ -148,9 +148,69 @@ __attribute__((always_inline)) static inline void dw(const int rows, const int v
     }
 }
 
-void tn_k_sparse_dw(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
-                    const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
-                    ptrdiff_t sum_row, ptrdiff_t sum_ld) {
+/*
+ * Rows of at most HL reals: the tile is so small that a sum would wait for its last term, so two channels take turns.
+ */
+#define ROWS(m) m(0) m(1) m(2) m(3) m(4)
+
+__attribute__((always_inline)) static inline void
+dw_narrow(const int rows, int channels, int n, const uint64_t *bits, const int *off, const tn_real *v,
+          ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
+    const int words = (n + WORD - 1) / WORD;
+    const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row;
+    for (int o = 0; o < channels; o += 2) {
+        const int two = o + 1 < channels;
+        const int *off2 = two ? off + ld : off;
+        const tn_real *v2 = two ? v + ld : v;
+        tn_real *sum2 = two ? sum + sum_ld : sum;
+#define LOAD_ROW(r)                         \
+    VH a##r = vh_set1(0), b##r = a##r;      \
+    if (rows > r) {                         \
+        a##r = vh_load(sum + r * sum_row);  \
+        b##r = vh_load(sum2 + r * sum_row); \
+    }
+        ROWS(LOAD_ROW)
+        for (int q = 0; q < words; q++) {
+            uint64_t m = bits[q], m2 = two ? bits[q + words] : 0;
+#define TERM(s, m, off, v)                     \
+    {                                          \
+        int i = q * WORD + __builtin_ctzll(m); \
+        ptrdiff_t at = off[i];                 \
+        VH g = vh_set1(v[i]);                  \
+        m &= m - 1;                            \
+        ROWS(s)                                \
+    }
+#define ADD_A(r) \
+    if (rows > r) a##r = vh_fma(g, vh_load(x##r + at), a##r);
+#define ADD_B(r) \
+    if (rows > r) b##r = vh_fma(g, vh_load(x##r + at), b##r);
+            while (m && m2) {
+                TERM(ADD_A, m, off, v)
+                TERM(ADD_B, m2, off2, v2)
+            }
+            while (m) TERM(ADD_A, m, off, v)
+            while (m2) TERM(ADD_B, m2, off2, v2)
+        }
+#define STORE_ROW(r)                                 \
+    if (rows > r) {                                  \
+        if (two) vh_store(sum2 + r * sum_row, b##r); \
+        vh_store(sum + r * sum_row, a##r);           \
+    }
+        ROWS(STORE_ROW)
+        bits += 2 * words, off += 2 * ld, v += 2 * ld, sum += 2 * sum_ld;
+    }
+}
+
+void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
+                    const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
+                    tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
+#define NARROW(r)                                                                      \
+    case r + 1:                                                                        \
+        dw_narrow(r + 1, channels, n, bits, off, v, ld, x, row, sum, sum_row, sum_ld); \
+        return;
+    if (vectors == 1 && lanes <= HL) {
+        switch (rows) { ROWS(NARROW) }
+    }
 #define DW(r, c) CASE_OF(r, c, dw(r, c, channels, n, bits, off, v, ld, x, row, sum, sum_row, sum_ld))
     switch (rows * 8 + vectors) { CASES(DW) }
 }

@@ -136,6 +136,8 @@ typedef struct tn_kernels {
     void (*col_sum)(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, tn_real *out);
     /* In TN_LANES lanes of double; of x, and of x^2 for gradient norms. NaN and infinity show. */
     double (*sum)(size_t n, const tn_real *x);
+    /* sum[p * TN_LANES + i mod TN_LANES] += x[p * n + i], i ascending; x is readable a vector beyond its end. */
+    void (*lane_sums)(int planes, int n, const tn_real *x, tn_real *sum);
     double (*sum_sq)(size_t n, const tn_real *x);
     /*
      * Rows of logits (rows x classes, contiguous) to log-softmax statistics:
@@ -160,7 +162,8 @@ typedef struct tn_kernels {
      * bits: of the first n elements of each plane, ceil(n / 64) words; v is readable a vector beyond. keys: of window q, place k
      * in it, channel o: key[q * channels + o] == k, in order q, k, o / 64; channels: a multiple of TN_LANES.
      * dw: sum[o * sum_ld + r * sum_row + l] = a chain over the n elements i of plane o that are not zero, ascending, each
-     * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width.
+     * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width, of
+     * the last vector at least `lanes`.
      * dx: for each window, each place in it, a block of a window's gradient, which is added to the image at the place's pixel:
      * a chain from 0 over the channels o that are not zero, ascending, fma(v[q * channels + o], weight, .). The weights are
      * tile by tile of the block, each (channels, rows, vectors, width).
@@ -169,9 +172,9 @@ typedef struct tn_kernels {
                          const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
     void (*sparse_bits)(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
     void (*sparse_keys)(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-    void (*sparse_dw)(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
-                      const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
-                      ptrdiff_t sum_row, ptrdiff_t sum_ld);
+    void (*sparse_dw)(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
+                      const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
+                      tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
 
@@ -213,14 +216,21 @@ typedef struct tn_kernels {
      *
      * conv_pixels: planes, out[o * plane + r * pitch + c], lanes over pixels. Weights (k, co), row stride ldw. When pitch
      * has room for whole vectors, they are written; then, and when ow is less than a vector, x is read as far.
+     * conv_pixels_pool: y and the places of the winners of 2 x 2 windows, oh x ow of them, co planes of each. The image has
+     * its even columns and its odd columns apart (unzip; rows of row reals), and term p of the windows' even columns is
+     * at x[... + even[p]], of the odd ones at odd[p]. Weights (k, co). x is read up to a vector beyond its end.
      * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
-     * (k, vectors * width) and bias filled up with zeros.
+     * (k, vectors * width) and bias filled up with zeros. The terms come in runs of `run` neighbours: off[p + 1] = off[p] + 1.
      */
     void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                         const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
                         ptrdiff_t pitch, ptrdiff_t plane);
-    void (*conv_channels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
-                          const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+    void (*conv_pixels_pool)(int k, const int *even, const int *odd, int oh, int ow, const tn_real *x,
+                             ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu,
+                             tn_real *y, unsigned char *winner);
+    void (*conv_channels)(int k, const int *off, int run, int oh, int ow, const tn_real *x, ptrdiff_t row,
+                          int vectors, const tn_real *w, const tn_real *bias, int relu, tn_real *out,
+                          ptrdiff_t ld);
     /*
      * Max pooling of oh x ow windows of kh x kw side by side; the place i * kw + j in its window of the first largest
      * element, or of the first NaN. plane: x[r * row + c], readable two vectors beyond its end; y and the places may
@@ -233,6 +243,8 @@ typedef struct tn_kernels {
                               ptrdiff_t ld, tn_real *y, tn_real *place);
     void (*copy_rows)(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst,
                       ptrdiff_t ld_dst);
+    /* even[i], odd[i] = x[2 i], x[2 i + 1] for i < n, by whole vectors: all are read and written as far. */
+    void (*unzip)(size_t n, const tn_real *x, tn_real *even, tn_real *odd);
     /* Whole numbers from 0 to 255 to bytes. */
     void (*to_u8)(size_t n, const tn_real *x, unsigned char *out);
     /*

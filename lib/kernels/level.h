@@ -27,6 +27,7 @@
 #define tn_k_row_lse              TN_LEVEL_NAME(row_lse)
 #define tn_k_sparse_split         TN_LEVEL_NAME(sparse_split)
 #define tn_k_sparse_bits          TN_LEVEL_NAME(sparse_bits)
+#define tn_k_lane_sums            TN_LEVEL_NAME(lane_sums)
 #define tn_k_sparse_keys          TN_LEVEL_NAME(sparse_keys)
 #define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
 #define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
@@ -46,6 +47,8 @@
 #define tn_k_winograd_output_pool TN_LEVEL_NAME(winograd_output_pool)
 
 #define tn_k_conv_pixels       TN_LEVEL_NAME(conv_pixels)
+#define tn_k_conv_pixels_pool  TN_LEVEL_NAME(conv_pixels_pool)
+#define tn_k_unzip             TN_LEVEL_NAME(unzip)
 #define tn_k_conv_channels     TN_LEVEL_NAME(conv_channels)
 #define tn_k_max_pool_plane    TN_LEVEL_NAME(max_pool_plane)
 #define tn_k_max_pool_channels TN_LEVEL_NAME(max_pool_channels)
@@ -96,11 +99,12 @@ void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *l
                        tn_real *y);
 void tn_k_sparse_split(const tn_sparse_split *, int planes, int n, const tn_real *gy, const tn_real *y,
                        const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
+void tn_k_lane_sums(int planes, int n, const tn_real *x, tn_real *sum);
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
 void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-void tn_k_sparse_dw(int rows, int vectors, int channels, int n, const uint64_t *bits, const int *off,
-                    const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum,
-                    ptrdiff_t sum_row, ptrdiff_t sum_ld);
+void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
+                    const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
+                    tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
@@ -115,8 +119,13 @@ void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
                       ptrdiff_t pitch, ptrdiff_t plane);
-void tn_k_conv_channels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int vectors,
-                        const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld);
+void tn_k_conv_pixels_pool(int k, const int *even, const int *odd, int oh, int ow, const tn_real *x,
+                           ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu, tn_real *y,
+                           unsigned char *winner);
+void tn_k_unzip(size_t n, const tn_real *x, tn_real *even, tn_real *odd);
+void tn_k_conv_channels(int k, const int *off, int run, int oh, int ow, const tn_real *x, ptrdiff_t row,
+                        int vectors, const tn_real *w, const tn_real *bias, int relu, tn_real *out,
+                        ptrdiff_t ld);
 void tn_k_max_pool_plane(int oh, int ow, int kh, int kw, const tn_real *x, ptrdiff_t row, tn_real *y,
                          unsigned char *winner, size_t room);
 void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const tn_real *x, ptrdiff_t row,

@@ -310,6 +310,31 @@ static inline V vload_u8(const unsigned char *p) {
 #endif
 #endif
 
+/* VH: HL <= 8 tn_reals, for rows so short that most of a longer vector would go to waste. */
+#if defined(TN_LEVEL_AVX512) || defined(TN_LEVEL_WIDE)
+typedef __m256 VH;
+enum { HL = 8 };
+static inline VH vh_load(const tn_real *p) {
+    return _mm256_loadu_ps(p);
+}
+static inline void vh_store(tn_real *p, VH v) {
+    _mm256_storeu_ps(p, v);
+}
+static inline VH vh_set1(tn_real s) {
+    return _mm256_set1_ps(s);
+}
+static inline VH vh_fma(VH a, VH b, VH c) {
+    return _mm256_fmadd_ps(a, b, c);
+}
+#else
+typedef V VH;
+enum { HL = VL };
+#define vh_load  vload
+#define vh_store vstore
+#define vh_set1  vset1
+#define vh_fma   vfma
+#endif
+
 /* The register tile is MR rows of two vectors; that of a recurrent layer of three where there are 32 registers. */
 enum { NR = 2 * VL };
 #if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
