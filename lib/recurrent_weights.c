@@ -11,7 +11,7 @@ typedef tn_recurrent_back job;
  * A block of dg by some rows of the transposed gradient, which are columns of edge. A piece of dg's panel stays in L1
  * while the rows go by, and edge's columns are read as they lie.
  */
-enum { STEP_K = 160 };
+enum { STEP_K = 112 };
 
 /* Rows of the transposed gradient that a block of dg meets: of a GRU's n the parts of input and state are apart. */
 static int first_row(const tn_recurrent *r, int block) {
