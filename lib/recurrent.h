@@ -24,7 +24,8 @@ typedef struct {
     const int *length;      /* of each row's sequence, or NULL: all of them T */
     int padded;             /* H filled up to whole vectors: units beyond H are 0 */
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
-    tn_real *edge;          /* (T + 1, N, stride) */
+    int each;               /* rows of the batch a chunk, which goes through all steps on its own */
+    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride) */
     tn_real *c;             /* LSTM (T + 1, N, padded) */
     int kept_len;           /* reals a unit that the cell keeps */
     tn_real *kept;          /* (T, N, padded, kept_len) */
@@ -32,14 +33,19 @@ typedef struct {
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
 
-enum { TN_RECURRENT_ROWS = 16 }; /* of a chunk, which goes through all steps on its own */
+enum { TN_RECURRENT_ROWS = 16 }; /* of a chunk, at most */
 
 static inline int tn_recurrent_chunks(const tn_recurrent *r) {
-    return (r->rows + TN_RECURRENT_ROWS - 1) / TN_RECURRENT_ROWS;
+    return (r->rows + r->each - 1) / r->each;
 }
 /* First row of a chunk. */
 static inline int tn_recurrent_row(const tn_recurrent *r, int chunk) {
-    return (int)((long)r->rows * chunk / tn_recurrent_chunks(r));
+    return chunk * r->each < r->rows ? chunk * r->each : r->rows;
+}
+/* Place of a row in a buffer that holds, chunk by chunk, all rows of a chunk step by step. */
+static inline size_t tn_recurrent_at(const tn_recurrent *r, int steps, int step, int row) {
+    int first = row / r->each * r->each, m = r->rows - first < r->each ? r->rows - first : r->each;
+    return (size_t)first * (size_t)steps + (size_t)step * (size_t)m + (size_t)(row - first);
 }
 static inline size_t tn_recurrent_state(const tn_recurrent *r) {
     return (size_t)r->rows * (size_t)r->hidden;
@@ -48,7 +54,7 @@ static inline int tn_recurrent_active(const tn_recurrent *r, int row, int step) 
     return !r->length || step < r->length[row];
 }
 static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int row) {
-    return r->edge + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->stride;
+    return r->edge + tn_recurrent_at(r, r->steps + 1, edge, row) * (size_t)r->stride;
 }
 
 static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) {

@@ -73,6 +73,39 @@ static void step_by_step(void **state) {
     }
 }
 
+/*
+ * Rows for more chunks than groups, the last chunk smaller than the others: the gradients are the sum of those of a few
+ * rows at a time, each of which is one chunk.
+ */
+static void many_rows(void **state) {
+    (void)state;
+    enum { STEPS = 5, ROWS = 99, FEW = 9 };
+    int length[ROWS];
+    for (int i = 0; i < ROWS; i++) length[i] = 1 + i * 7 % STEPS;
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++)
+        for (int with = 0; with < 2; with++) {
+            rig r;
+            rig_new(&r, (tn_cell)cell, 3, 37, 1, 1, 0);
+            size_t flat;
+            tn_real *g = tn_params_flat_grad(r.ps, &flat), *kept = malloc(flat * sizeof *kept);
+            tn_t *x = sequence(r.t, STEPS, ROWS, 3);
+            for (int a = 0; a <= ROWS; a += a < ROWS ? FEW : 1) { /* a few rows, and at last all */
+                tn_t *part = a < ROWS ? tn_slice(x, 1, a, a + FEW) : x;
+                tn_rnn_out o = tn_rnn_fwd(&r.l, part, NULL, NULL, with ? length + a % ROWS : NULL);
+                tn_backward(tn_add(tn_sum(tn_square(o.y)), tn_sum(tn_square(o.h_n))), r.ps,
+                            a && a < ROWS ? TN_ACCUMULATE : 0);
+                if (a + FEW == ROWS) memcpy(kept, g, flat * sizeof *kept);
+            }
+            double most = 0;
+            for (size_t i = 0; i < flat; i++) most = fmax(most, fabs((double)kept[i]));
+            assert_true(most > 1);
+            for (size_t i = 0; i < flat; i++)
+                assert_true(fabs((double)(g[i] - kept[i])) <= (sizeof *g == 8 ? 1e-13 : 2e-6) * most);
+            free(kept);
+            rig_free(&r);
+        }
+}
+
 /* What stands beyond a row's length changes no bit of its results or of a gradient; outputs there are 0. */
 static void padding_is_not_seen(void **state) {
     (void)state;
@@ -205,13 +238,10 @@ static void wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(start),
-        cmocka_unit_test(step_by_step),
-        cmocka_unit_test(padding_is_not_seen),
-        cmocka_unit_test(last_state),
-        cmocka_unit_test(dropout_between),
-        cmocka_unit_test(operations),
-        cmocka_unit_test(wrong_shapes),
+        cmocka_unit_test(start),      cmocka_unit_test(step_by_step),
+        cmocka_unit_test(many_rows),  cmocka_unit_test(padding_is_not_seen),
+        cmocka_unit_test(last_state), cmocka_unit_test(dropout_between),
+        cmocka_unit_test(operations), cmocka_unit_test(wrong_shapes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* What a recurrent layer's passes backward share: through the steps, recurrent_backward.c, and to the weights, _weights.c. */
+#ifndef TN_RECURRENT_BACK_H
+#define TN_RECURRENT_BACK_H
+#include "recurrent.h"
+#include <string.h>
+
+typedef struct {
+    const tn_recurrent *r;
+    const tn_kernels_t *k;
+    const tn_real *w_ih, *w_hh;
+    const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
+    tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
+    tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
+    tn_real *dg;                     /* a row a row of the batch; OpenBLAS: chunk by chunk, of each step */
+    tn_real *panels;                 /* own kernels: chunk by chunk, panels of T rows a row of it */
+    ptrdiff_t dg_row;
+    tn_real *dh, *dc; /* (N, padded) */
+    tn_real *dx;
+    int dx_add, dh0; /* dh0: the initial state's gradient is wanted */
+    /* gradients of the weights */
+    tn_real
+        *turned; /* own kernels: of each group of chunks (I + 1 + padded + 1, blocks padded), transposed */
+    tn_real *turned_again; /* room to turn them back where they are added */
+    tn_real *const *gx;
+    unsigned need, add;
+} tn_recurrent_back;
+
+/* The i-th block, in the order of the gates, that goes to the state or to the input. */
+static inline int tn_recurrent_block(const tn_recurrent *r, int i, int state) {
+    return r->cell != TN_GRU ? i : i < 2 ? i + 1 : state ? 3 : 0;
+}
+
+static inline size_t tn_recurrent_rows(const tn_recurrent *r) {
+    return (size_t)r->steps * (size_t)r->rows;
+}
+
+/* Rows of all steps that the chunk of a row has. */
+static inline size_t tn_recurrent_len_of(const tn_recurrent *r, int row) {
+    int first = row / r->each * r->each, m = r->rows - first < r->each ? r->rows - first : r->each;
+    return (size_t)m * (size_t)r->steps;
+}
+
+/* Where rows from r0 on, of one chunk, stand at a step in the panel of units u...u+w-1 of a block of dg. */
+static inline tn_real *tn_recurrent_panel(const tn_recurrent_back *j, int block, int u, int w, int t,
+                                          int r0) {
+    const tn_recurrent *r = j->r;
+    size_t base = tn_recurrent_at(r, r->steps, 0, r0 / r->each * r->each),
+           row = tn_recurrent_at(r, r->steps, t, r0) - base;
+    return j->panels + base * (size_t)(r->blocks * r->padded)
+           + tn_recurrent_len_of(r, r0) * (size_t)(block * r->padded + u) + row * (size_t)w;
+}
+
+/* n numbers to a gradient. */
+static inline void tn_recurrent_put(const tn_recurrent_back *j, size_t n, const tn_real *from, unsigned add,
+                                    tn_real *to) {
+    if (add)
+        j->k->accumulate(n, from, to);
+    else
+        memcpy(to, from, n * sizeof *to);
+}
+
+/*
+ * Chunks go backward in groups, and a group adds up its own part of the weights' gradients, chunk by chunk while the
+ * cache of the core that made them still holds the factors; then the parts are added in order. How many groups there
+ * are is a matter of shape: for many threads, but few parts to add.
+ */
+static inline int tn_recurrent_groups(const tn_recurrent *r) {
+    int chunks = tn_recurrent_chunks(r);
+    return chunks <= 4 ? chunks : chunks <= 32 ? (chunks + 1) / 2 : 16;
+}
+static inline int tn_recurrent_group(const tn_recurrent *r, int group) {
+    return (int)((long)tn_recurrent_chunks(r) * group / tn_recurrent_groups(r));
+}
+
+/* Room for the weights' gradients; the part of a chunk, which the group's others may have begun; all of it together. */
+void tn_recurrent_weights_room(tn_recurrent_back *, tn_tape *);
+void tn_recurrent_weights_chunk(const tn_recurrent_back *, int group, int chunk, int begun);
+void tn_recurrent_weights(tn_recurrent_back *);
+#endif

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A recurrent layer backward, the gradients of weights and biases: the transposed product of [x, 1, state, 1] by the
+ * gradients of the step's products, of all steps of a chunk at once, as soon as the chunk has gone through its steps.
+ */
+#include "recurrent_back.h"
+
+typedef tn_recurrent_back job;
+
+/*
+ * A block of dg by some rows of the transposed gradient, which are columns of edge. A piece of dg's panel stays in L1
+ * while the rows go by, and edge's columns are read as they lie.
+ */
+enum { STEP_K = 112 };
+
+/* Rows of the transposed gradient that a block of dg meets: of a GRU's n the parts of input and state are apart. */
+static int first_row(const tn_recurrent *r, int block) {
+    return r->cell == TN_GRU && block == 3 ? r->in + 1 : 0;
+}
+static int end_row(const tn_recurrent *r, int block) {
+    int x = r->in + 1;
+    return r->cell != TN_GRU || block == 1 || block == 2 ? x + r->padded : block ? x + r->padded + 1 : x;
+}
+
+/* Reals of one group's part. */
+static size_t part_len(const tn_recurrent *r) {
+    return (size_t)(r->in + 1 + r->padded + 1) * (size_t)(r->blocks * r->padded);
+}
+
+void tn_recurrent_weights_room(job *j, tn_tape *t) {
+    const tn_recurrent *r = j->r;
+    if (!j->panels) return;
+    size_t bytes = part_len(r) * sizeof *j->turned;
+    j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
+    if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
+}
+
+/* ---- a chunk's part ---- */
+
+/* Where piece i of n rows begins. */
+static ptrdiff_t piece_at(ptrdiff_t all, int i, int n) {
+    return all * i / n;
+}
+
+static void chunk_block(const job *j, int group, int row0, int g, int begun) {
+    const tn_recurrent *r = j->r;
+    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), row = (ptrdiff_t)r->blocks * r->padded;
+    int a = first_row(r, g), m = end_row(r, g) - a, pieces = (int)((all + STEP_K - 1) / STEP_K);
+    const tn_real *left = tn_recurrent_edge(r, r->reverse, row0) + r->x_at + a,
+                  *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
+    tn_real *out = j->turned + (size_t)group * part_len(r) + a * row + (ptrdiff_t)g * r->padded;
+    for (int i = 0; i < pieces; i++) {
+        ptrdiff_t p = piece_at(all, i, pieces), k = piece_at(all, i + 1, pieces) - p;
+        for (int u = 0, w; u < r->padded; u += w) {
+            w = tn_recurrent_units(r, j->k, u);
+            j->k->panel_product(&(tn_panel_product){.m = m,
+                                                    .w = w,
+                                                    .k = (int)k,
+                                                    .columns = 1,
+                                                    .a = left + p * r->stride,
+                                                    .stride = r->stride,
+                                                    .panel = right + all * u + p * w,
+                                                    .c = out + u,
+                                                    .ldc = row,
+                                                    .add = begun || i});
+        }
+    }
+}
+
+void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
+    for (int g = 0; g < j->r->blocks; g++) chunk_block(j, group, tn_recurrent_row(j->r, chunk), g, begun);
+}
+
+/* ---- all parts ---- */
+
+/* Turns rows a..b-1 of the transposed gradient of w_hh or w_ih (state: 1 or 0), block to gate g, into the gradient. */
+static void turn_back(const job *j, int state, int g, int a, int b) {
+    const tn_recurrent *r = j->r;
+    int src = state ? TN_SRC_WHH : TN_SRC_WIH, dim = state ? r->hidden : r->in;
+    if (b > dim) b = dim;
+    if (!(j->need >> src & 1) || a >= b) return;
+    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, at = a + (state ? r->in + 1 : 0), n = b - a;
+    const tn_real *from = j->turned + at * row + (ptrdiff_t)tn_recurrent_block(r, g, state) * r->padded;
+    tn_real *to = j->gx[src] + (ptrdiff_t)g * r->hidden * dim + a;
+    if (!(j->add >> src & 1)) {
+        j->k->transpose((int)n, r->hidden, from, row, to, dim);
+        return;
+    }
+    tn_real *again =
+        j->turned_again
+        + (at + (ptrdiff_t)tn_recurrent_block(r, g, state) * (r->in + 1 + r->padded)) * r->hidden;
+    j->k->transpose((int)n, r->hidden, from, row, again, n);
+    for (int u = 0; u < r->hidden; u++) j->k->accumulate((size_t)n, again + u * n, to + (ptrdiff_t)u * dim);
+}
+
+/* Pieces that a block's rows are cut into, to be added up. */
+enum { PIECES = 4 };
+
+static void sum_piece(void *arg, int chunk) {
+    const job *j = arg;
+    const tn_recurrent *r = j->r;
+    int block = chunk / PIECES, i = chunk % PIECES, x = r->in + 1, groups = tn_recurrent_groups(r);
+    int lo = first_row(r, block), n = end_row(r, block) - lo, a = lo + n * i / PIECES,
+        b = lo + n * (i + 1) / PIECES;
+    for (int row = a; row < b; row++) {
+        tn_real *sum = j->turned + ((size_t)row * (size_t)r->blocks + (size_t)block) * (size_t)r->padded;
+        for (int q = 1; q < groups; q++)
+            j->k->accumulate((size_t)r->padded, sum + (size_t)q * part_len(r), sum);
+    }
+    for (int g = 0; g < r->gates; g++) {
+        if (a < x && tn_recurrent_block(r, g, 0) == block) turn_back(j, 0, g, a, b < x ? b : x);
+        if (b > x && tn_recurrent_block(r, g, 1) == block) turn_back(j, 1, g, a > x ? a - x : 0, b - x);
+    }
+}
+
+static void own_weights(job *j) {
+    const tn_recurrent *r = j->r;
+    tn_parallel(r->blocks * PIECES, sum_piece, j);
+    for (int src = TN_SRC_BIH; src <= TN_SRC_BHH; src++)
+        for (int g = 0; g < r->gates && j->need >> src & 1; g++) {
+            /* the 1 after x, or after the state: the state's part of a GRU's n does not meet [x, 1] */
+            int b = tn_recurrent_block(r, g, src == TN_SRC_BHH),
+                row = r->in + (r->cell == TN_GRU && b == 3 ? r->padded + 1 : 0);
+            tn_recurrent_put(j, (size_t)r->hidden, j->turned + ((ptrdiff_t)row * r->blocks + b) * r->padded,
+                             j->add >> src & 1, j->gx[src] + (ptrdiff_t)g * r->hidden);
+        }
+}
+
+/* By OpenBLAS, chunk after chunk. */
+static void blas_chunk(const job *j, int row0, int begun) {
+    const tn_recurrent *r = j->r;
+    int all = (int)tn_recurrent_len_of(r, row0);
+    const tn_real *first = j->dg + (ptrdiff_t)tn_recurrent_at(r, r->steps, 0, row0) * j->dg_row;
+    for (int state = 0; state < 2; state++)
+        for (int g = 0; g < r->gates; g++) {
+            const tn_real *dg = first + (ptrdiff_t)tn_recurrent_block(r, g, state) * r->padded;
+            int w = state ? TN_SRC_WHH : TN_SRC_WIH, b = state ? TN_SRC_BHH : TN_SRC_BIH,
+                n = state ? r->hidden : r->in;
+            if (j->need >> w & 1)
+                tn_gemm(
+                    &(tn_gemm_args){.m = r->hidden,
+                                    .n = n,
+                                    .k = all,
+                                    .a = dg,
+                                    .ars = 1,
+                                    .acs = j->dg_row,
+                                    .b = tn_recurrent_edge(r, r->reverse, row0) + (state ? r->h_at : r->x_at),
+                                    .brs = r->stride,
+                                    .bcs = 1,
+                                    .c = j->gx[w] + (ptrdiff_t)g * r->hidden * n,
+                                    .ldc = n,
+                                    .add = begun || j->add >> w & 1});
+            if (j->need >> b & 1)
+                j->k->col_sum(all, r->hidden, dg, j->dg_row, begun || j->add >> b & 1,
+                              j->gx[b] + (ptrdiff_t)g * r->hidden);
+        }
+}
+
+void tn_recurrent_weights(job *j) {
+    if (j->turned)
+        own_weights(j);
+    else
+        for (int c = 0; c < tn_recurrent_chunks(j->r); c++) blas_chunk(j, tn_recurrent_row(j->r, c), c > 0);
+}
