@@ -425,7 +425,8 @@ static int begin_change(const tn_optim *o, tn_optim *next, tn_err *e) {
     if (o->scalar[0] > 0)
         return tn_fail(e, "optimizer %s: groups and wrappers have to be made before the first step",
                        o->groups[0].def->name);
-    *next = (tn_optim){.params = o->params, .nrule = o->nrule, .ngroup = o->ngroup, .nwrap = o->nwrap, .report = o->report};
+    *next = (tn_optim){
+        .params = o->params, .nrule = o->nrule, .ngroup = o->ngroup, .nwrap = o->nwrap, .report = o->report};
     const size_t rules = (size_t)o->nrule * sizeof *o->rules, groups = (size_t)o->ngroup * sizeof *o->groups,
                  wraps = (size_t)o->nwrap * sizeof *o->wraps;
     next->rules = tn_mem_new(rules), next->groups = tn_mem_new(groups);
