@@ -218,11 +218,10 @@ static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_te
     const double lambda = h->weight_decay * k->wd_mul;
     const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
                   begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
-    const tn_real *w = p->w;
     if (past >= 0)
-        for (size_t i = lo; i < hi; i++) moment[i] = begin * w[i];
+        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, begin);
     else
-        for (size_t i = lo; i < hi; i++) moment[i] = b * moment[i] + c * w[i];
+        TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, b, c);
 }
 
 static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,

@@ -118,4 +118,11 @@ static inline V vpenalized(V g, tn_real l2, V w) {
 static inline V vshrunk(V w, tn_real shrink) {
     return tn_is_on(shrink) ? vfma(vset1(-shrink), w, w) : w;
 }
+/* A penalty's moment: moment = b moment + c w, or first w. See decay_track. */
+TN_STEP tn_moment_step(tn_real *moment, const tn_real *w, tn_real b, tn_real c, size_t i, size_t n) {
+    vput(moment + i, n, vfma(vset1(b), vget(moment + i, n), vset1(c) * vget(w + i, n)));
+}
+TN_STEP tn_moment_first(tn_real *moment, const tn_real *w, tn_real first, size_t i, size_t n) {
+    vput(moment + i, n, vset1(first) * vget(w + i, n));
+}
 #endif

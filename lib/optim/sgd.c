@@ -137,11 +137,10 @@ static void sgd_decay_track(const void *hp, const tn_tick *k, const tn_opt_tenso
     const double begin =
         lambda * ((1 - h->dampening) * powers + (past + 1 == k->t ? h->dampening * kept / b : 0));
     const tn_real f = (tn_real)b, c = (tn_real)(take * lambda), first = (tn_real)begin;
-    const tn_real *w = p->w;
     if (past >= 0)
-        for (size_t i = lo; i < hi; i++) moment[i] = first * w[i];
+        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, first);
     else
-        for (size_t i = lo; i < hi; i++) moment[i] = f * moment[i] + c * w[i];
+        TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, f, c);
 }
 
 static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
