@@ -36,17 +36,18 @@ static double weight_decay_of(const tn_optim_def *d, const void *hp) {
 /* lambda of a parameter that decays, else 0. */
 static double lambda_of(const tn_decay_report *r, const tn_param *p) {
     if (p->flags & TN_NO_DECAY || !is_trained(p)) return 0;
-    return weight_decay_of(tn_optim_definition(r->optim), tn_optim_options(r->optim, p));
+    return weight_decay_of(tn_optim_definition_of(r->optim, p), tn_optim_options(r->optim, p));
 }
 
 static int can_tell(const tn_decay_report *r, tn_err *e) {
-    const tn_optim_def *d = tn_optim_definition(r->optim);
-    for (int i = 0; i < r->params->n; i++)
+    for (int i = 0; i < r->params->n; i++) {
+        const tn_optim_def *d = tn_optim_definition_of(r->optim, r->params->p[i]);
         if (lambda_of(r, r->params->p[i]) != 0 && !d->shrink && !d->decay_part)
             return tn_fail(e,
                            "decay report: optimizer %s does not tell its decay from the rest of a step; set "
                            "weight_decay=0",
                            d->name);
+    }
     return 0;
 }
 
@@ -102,7 +103,7 @@ typedef struct {
 
 static job job_of(tn_decay_report *r, int i, const tn_tick *k) {
     const size_t at = r->params->p[i]->offset;
-    return (job){.def = tn_optim_definition(r->optim),
+    return (job){.def = tn_optim_definition_of(r->optim, r->params->p[i]),
                  .hp = tn_optim_options(r->optim, r->params->p[i]),
                  .tick = k,
                  .tensor = tn_optim_tensor(r->optim, i),

@@ -504,7 +504,10 @@ TN_API tn_t *tn_batch_norm_fwd(const tn_batch_norm_layer *, tn_t *x, tn_act);
  * with a row without a name. A spec is "name:key=value,key=value"; list elements are separated by '/'.
  */
 typedef enum { TN_REAL_OPT, TN_INT_OPT, TN_BOOL_OPT, TN_WORD_OPT, TN_TEXT_OPT, TN_LIST_OPT } tn_opt_type;
-enum { TN_OPEN_MIN = 1, TN_OPEN_MAX = 2 };          /* the bound itself is not allowed */
+enum {
+    TN_OPEN_MIN = 1, TN_OPEN_MAX = 2, /* the bound itself is not allowed */
+    TN_PLANNED = 4                    /* a share of the planned steps: unless it is 0, the plan cannot change on the way */
+};
 enum { TN_MAX_LIST = 16, TN_MAX_TEXT = 256, TN_MAX_OPTS = 32 };
 typedef struct { int n; double v[TN_MAX_LIST]; } tn_list;
 typedef struct tn_opt {
@@ -591,6 +594,10 @@ typedef struct {
  *   update   for each tensor. TN_ELEMENT: over ranges [lo, hi) on any threads, own and shared are only read.
  *            TN_TENSOR: whole (0, n), one after the other on the caller's thread; may write own, may use tn_parallel.
  * own and shared start at 0. size may be that of an older struct: the fields beyond it are then NULL.
+ *
+ * A wrapper (wraps = 1) is a definition, too: "adamw:lr=1e-3+ema:decay=0.999+lookahead". After the reduces and decides of
+ * all, its update follows the one inside on the same range, sees the new w, and may change it; it has slots, own and shared
+ * of its own, holds for all parameters, and several of them run in the order in which they are written. It needs no lr.
  */
 typedef struct tn_optim_def {
     uint32_t abi, size;          /* TN_ABI, sizeof(tn_optim_def) */
@@ -610,6 +617,10 @@ typedef struct tn_optim_def {
     void (*eval_weights)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *out);
     /* optional: decay of one step as a factor, for the run header: w *= 1 - factor; 0: none */
     double (*shrink)(const void *hp, const tn_tick *);
+    int wraps;                   /* 1: a wrapper, see below */
+    /* optional: 1 for a tensor that it can optimise; the others go to a group of the definition named rest */
+    int (*takes)(const void *hp, int nd, const int *dim, unsigned flags);
+    const char *rest;            /* "adamw", or with options "adamw:lr=1e-3" */
     const tn_explain *explain;   /* optional: what tern explain shows of a step; ends with a row without a name */
     /*
      * Optional, for decay that is a penalty inside the gradient (shrink gives 0). decay_track, before the update: moment goes
@@ -624,22 +635,37 @@ typedef struct tn_optim_def {
 typedef struct tn_optim tn_optim;
 TN_API const tn_optim_def *const *tn_optims(int *n);      /* the built-in ones */
 TN_API const tn_optim_def *tn_optim_find(const char *name);
-/* From a spec "adamw:lr=1e-3,weight_decay=0.1" for sealed parameters; or from a definition of the caller's own. */
+TN_API const tn_optim_def *const *tn_optim_wrappers(int *n);
+TN_API const tn_optim_def *tn_optim_find_wrapper(const char *name);
+/*
+ * From a spec for sealed parameters: "adamw:lr=1e-3,weight_decay=0.1", wrappers behind a plus, a plug-in by its path
+ * ("./my_opt.so:lr=0.1": with a slash, or ending in .so or .dylib). Or from a definition of the caller's own, with
+ * "lr=1e-3" or "lr=1e-3+ema". An optimizer that is evaluated on other weights takes no wrapper, and of the wrappers at most
+ * one may be so.
+ */
 TN_API tn_optim *tn_optim_new(tn_params *, const char *spec, tn_err *);
 TN_API tn_optim *tn_optim_new_def(tn_params *, const tn_optim_def *, const char *options, tn_err *);
 TN_API void      tn_optim_free(tn_optim *);
 /*
- * Parameters whose name matches the pattern ('*' and '?') get these options on top; the last match holds. Before the
- * first step only: slots depend on the options. -1: bad options, no match, or too late.
+ * Parameters whose name matches the pattern ('*' and '?') get these options on top, or an optimizer of their own with its
+ * defaults and these: "lr=0.1", "sgd:lr=0.1", "sgd". The last match holds. What a definition does not take (takes) goes to
+ * its rest, with the first group's options if that is the same definition, else with its defaults; options alone count for
+ * rest as well, so a group of what the first definition does not take sets the options of rest. Before the first step only:
+ * slots depend on the options. -1: bad options, no match, a parameter that nobody takes, or too late.
  */
-TN_API int       tn_optim_group(tn_optim *, const char *pattern, const char *options, tn_err *);
+TN_API int       tn_optim_group(tn_optim *, const char *pattern, const char *spec, tn_err *);
+/* Adds a wrapper around what is there, before the first step, as "+name:options" does. */
+TN_API int       tn_optim_wrap(tn_optim *, const tn_optim_def *, const char *options, tn_err *);
 /* One step for all parameters that are not frozen, from their g. tick->t must be 1 + the steps so far, or it panics. */
 TN_API void      tn_optim_step(tn_optim *, const tn_tick *);
 TN_API long      tn_optim_steps(const tn_optim *);        /* steps so far; saved with the state */
 TN_API void      tn_optim_set_steps(tn_optim *, long);    /* for readers of checkpoints */
-TN_API const tn_optim_def *tn_optim_definition(const tn_optim *);
-TN_API const void         *tn_optim_options(const tn_optim *, const tn_param *); /* of the parameter's group */
-/* "adamw:lr=0.001,..." with every option, as resolved for the first group. */
+TN_API const tn_optim_def *tn_optim_definition(const tn_optim *); /* of the first group */
+TN_API const tn_optim_def *tn_optim_definition_of(const tn_optim *, const tn_param *);
+TN_API const void         *tn_optim_options(const tn_optim *, const tn_param *); /* of the parameter's group; NULL: the first */
+TN_API const tn_optim_def *tn_optim_wrapper(const tn_optim *, int i, const void **hp); /* NULL beyond the last */
+TN_API const char         *tn_optim_file(const tn_optim *, int i); /* the plug-ins that it is made of; NULL beyond the last */
+/* "adamw:lr=0.001,...+ema:..." with every option, as resolved for the first group; a plug-in stands by its path. */
 TN_API int       tn_optim_text(const tn_optim *, char *out, size_t cap);
 TN_API int       tn_optim_evaluates_elsewhere(const tn_optim *);
 /*
@@ -679,6 +705,28 @@ TN_API const tn_decay_row *tn_decay_report_rows(const tn_decay_report *, int *n)
 TN_API tn_real *tn_decay_report_moments(tn_decay_report *, size_t *len);
 TN_API long     tn_decay_report_tracked(const tn_decay_report *);
 TN_API void     tn_decay_report_go_on(tn_decay_report *, long tracked); /* after the optimizer's state is back */
+
+/*
+ * An optimizer or wrapper in a file of its own, which tern loads: one line TN_OPTIM_PLUGIN(my_def) behind the definition
+ * const tn_optim_def my_def; then
+ *     cc -O3 -ffp-contract=off -shared -fPIC -I<include> my_opt.c -o my_opt.so       (macOS: -undefined dynamic_lookup)
+ *     tern train --optimizer ./my_opt.so:lr=0.1
+ * tn_* functions are those of the program that loads it. The line leaves a mark in the file; tern reads it and refuses
+ * another version or real type before it loads anything. A plug-in is code: it runs with all rights of the user.
+ */
+#define TN_PLUGIN_MAGIC "\177tern-optimizer"
+typedef struct {
+    char magic[16], version[16];
+    uint32_t abi, real_size, def_size, tensor_size, tick_size;
+} tn_plugin_mark;
+extern TN_API const tn_plugin_mark tn_plugin_own_mark;
+extern TN_API const tn_optim_def *const tn_plugin_definition;
+#define TN_OPTIM_PLUGIN(def)                                                                                         \
+    const tn_plugin_mark tn_plugin_own_mark = {TN_PLUGIN_MAGIC,      TN_VERSION,           TN_ABI,         sizeof(tn_real), \
+                                               sizeof(tn_optim_def), sizeof(tn_opt_tensor), sizeof(tn_tick)};          \
+    const tn_optim_def *const tn_plugin_definition = &(def);
+/* Checks and loads the file at path, for good. NULL: unreadable, no shared object, no mark, made for another tern. */
+TN_API const tn_optim_def *tn_optim_load(const char *path, tn_err *);
 
 /* ---- 13. Schedules ---------------------------------------------------------------------------------------------------------------- */
 

@@ -4,7 +4,7 @@
  *
  * The files in this folder are compiled once a vector level, as kernels are; each level's table lists its own
  * definitions, and tn_optim_find gives those of the level in use. So a step is written in place, on the vectors of
- * kernels/vec.h, and adding an optimizer is one file here and one line in optims.def. A file has, in this order:
+ * kernels/vec.h, and adding an optimizer is one file here and one line in optims.def (wrappers: wrappers.def). A file has, in this order:
  *
  *   options      a struct of doubles and ints and its table of rows
  *   slots        which state each weight has
@@ -29,6 +29,7 @@
 
 #define TN_OPTIM(name) extern const tn_optim_def TN_OPTIM_DEF(name);
 #include "optims.def"
+#include "wrappers.def"
 #undef TN_OPTIM
 
 #define TN_OPT_LR(S, def) TN_OPT_REAL(S, lr, def, 0, 1e6, 0, "learning rate")
