@@ -82,19 +82,6 @@ typedef struct {
     tn_real rate, root_corr; /* lr_t / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 } adam_coef;
 
-/*
- * The first average becomes 0 below 2^-100 already: the remainder of a quotient m / root is 2^-24 m or less, and
- * processors take some hundred cycles for a vector in which such a number is subnormal. Pixels that are rarely lit leave
- * many: on MNIST a step over mlp's 101,770 parameters took 72 us with vflush, 41 with this.
- */
-static inline V vsettled(V m) {
-#ifdef TN_DOUBLE
-    return vflush(m); /* divides */
-#else
-    return vsel(vlt(vabs(m), vset1(0x1p-100f)), vset1(0), m);
-#endif
-}
-
 TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, size_t i, size_t n) {
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     V m = vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g);

@@ -37,6 +37,8 @@
     TN_OPT_REAL(S, weight_decay, def, 0, 1e6, 0, \
                 "lambda of the penalty lambda/2 |w|^2, added to the gradient")
 
+#define TN_OPT_BETA(S, name, def, help) TN_OPT_REAL(S, name, def, 0, 1, TN_OPEN_MAX, help)
+
 static inline size_t tn_elements(int nd, const int *dim) {
     size_t n = 1;
     for (int i = 0; i < nd; i++) n *= (size_t)dim[i];
@@ -104,6 +106,25 @@ static inline V vflush(V x) {
     const tn_real least = FLT_MIN;
 #endif
     return vsel(vlt(vabs(x), vset1(least)), vset1(0), x);
+}
+
+/*
+ * A first average becomes 0 below 2^-100 already: the remainder of a quotient m / root is 2^-24 m or less, and
+ * processors take some hundred cycles for a vector in which such a number is subnormal. Pixels that are rarely lit leave
+ * many: on MNIST a step over mlp's 101,770 parameters took 72 us with vflush, 41 with this.
+ */
+static inline V vsettled(V m) {
+#ifdef TN_DOUBLE
+    return vflush(m); /* divides */
+#else
+    return vsel(vlt(vabs(m), vset1(0x1p-100f)), vset1(0), m);
+#endif
+}
+
+/* -1, 0 or 1; NaN of NaN. */
+static inline V vsign(V x) {
+    const V one = vcopysign(vset1(1), x);
+    return vsel(VMASK(x == x), vsel(veq(x, vset1(0)), vset1(0), one), x);
 }
 
 /* Neither 0 nor -0; of the bits, as a loop tests these where it does not compare numbers. */
