@@ -177,7 +177,7 @@ TN_VALUE(adaptive_part) {
     return -h->lr * k->lr_mul * first_corrected(hp, k, old, p) / root;
 }
 TN_VALUE(decay_part) {
-    return old->flags & TN_NO_DECAY ? 0 : -adamw_shrink(hp, k) * (double)old->w[0];
+    return tn_shrunk_by(adamw_shrink(hp, k), old);
 }
 #define ADAM_EXPLAIN(G)                                                        \
     {"m", "beta1 m + (1 - beta1) " G, NULL, 0, NULL},                          \
@@ -202,13 +202,7 @@ static const tn_explain adamw_explain[] = {
 static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                                long past, size_t lo, size_t hi) {
     const adam_hp *h = hp;
-    const double lambda = h->weight_decay * k->wd_mul;
-    const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
-                  begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
-    if (past >= 0)
-        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, begin);
-    else
-        TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, b, c);
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
 }
 
 static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,

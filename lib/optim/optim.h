@@ -57,6 +57,10 @@ static inline tn_real tn_l2_of(double weight_decay, const tn_tick *k, const tn_o
 #define TN_VALUE(NAME)                                                               \
     static double NAME(TN_UNUSED_ARG const void *hp, TN_UNUSED_ARG const tn_tick *k, \
                        TN_UNUSED_ARG const tn_opt_tensor *old, TN_UNUSED_ARG const tn_opt_tensor *p)
+/* -shrink w of a weight that decays. */
+static inline double tn_shrunk_by(double shrink, const tn_opt_tensor *old) {
+    return old->flags & TN_NO_DECAY ? 0 : -shrink * (double)old->w[0];
+}
 #define TN_EXPLAIN_END \
     { NULL, NULL, NULL, 0, NULL }
 
@@ -146,5 +150,15 @@ TN_STEP tn_moment_step(tn_real *moment, const tn_real *w, tn_real b, tn_real c, 
 }
 TN_STEP tn_moment_first(tn_real *moment, const tn_real *w, tn_real first, size_t i, size_t n) {
     vput(moment + i, n, vset1(first) * vget(w + i, n));
+}
+/* decay_track of an average of gradients: moment = beta moment + (1 - beta) lambda w. */
+static inline void tn_track_average(double beta, double lambda, const tn_opt_tensor *p, tn_real *moment,
+                                    long past, size_t lo, size_t hi) {
+    const tn_real b = (tn_real)beta, c = (tn_real)((1 - beta) * lambda);
+    const tn_real first = (tn_real)((1 - tn_exact_powi(beta, past + 1)) * lambda);
+    if (past >= 0)
+        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, first);
+    else
+        TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, b, c);
 }
 #endif

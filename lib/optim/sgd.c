@@ -113,7 +113,7 @@ TN_VALUE(gradient_part) {
     return -h->lr * k->lr_mul * (h->nesterov ? g + h->momentum * buf : buf);
 }
 TN_VALUE(decay_part) {
-    return old->flags & TN_NO_DECAY ? 0 : -sgd_shrink(hp, k) * (double)old->w[0];
+    return tn_shrunk_by(sgd_shrink(hp, k), old);
 }
 static const tn_explain sgd_explain[] = {
     {"g'", "g + lambda w", penalized, 0, has_l2},
