@@ -172,7 +172,8 @@ static void step_tensor(plain *p, long step, int i, double *w) {
     const int m = p->mistake;
     const double mul = p->c->lr_mul[step - 1], lr = p->lr * (m == MISTAKE_SCHEDULE_IGNORED ? 1 : mul);
     const int decays = tensor->decays || m == MISTAKE_DECAY_BIASES;
-    const double lambda = decays || m == MISTAKE_DECAY_DEFAULT ? p->lambda * p->c->wd_mul[step - 1] : 0;
+    const int penalized = m == MISTAKE_DECAY_DEFAULT && !strstr(p->c->spec, "weight_decay=");
+    const double lambda = decays || penalized ? p->lambda * p->c->wd_mul[step - 1] : 0;
     const double l2 = !p->decoupled || m == MISTAKE_DECAY_BOTH ? lambda : 0;
     const double scheduled = m == MISTAKE_SCHEDULE_IGNORED || m == MISTAKE_DECAY_NO_SCHEDULE ? 1 : mul;
     const int beside = p->decoupled || m == MISTAKE_DECAY_BOTH;
