@@ -146,19 +146,103 @@ static void adamw_update(const void *hp, const tn_tick *k, const tn_opt_tensor *
     run(hp, k, p, lo, hi, 0, adamw_shrink(hp, k));
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const adam_hp *)hp)->weight_decay != 0;
+}
+static int is_coupled(const void *hp) {
+    return has_decay(hp) && ((const adam_hp *)hp)->decay == COUPLED;
+}
+static int is_independent(const void *hp) {
+    return has_decay(hp) && ((const adam_hp *)hp)->decay == INDEPENDENT;
+}
+static int is_normalized(const void *hp) {
+    return has_decay(hp) && ((const adam_hp *)hp)->decay == NORMALIZED;
+}
+
+TN_VALUE(penalized) {
+    return tn_penalized(((const adam_hp *)hp)->weight_decay, k, old);
+}
+TN_VALUE(first_corrected) {
+    return (double)p->slot[FIRST][0] / (1 - tn_exact_powi(((const adam_hp *)hp)->beta1, k->t));
+}
+TN_VALUE(second_corrected) {
+    const adam_hp *h = hp;
+    return (double)p->slot[h->amsgrad ? LARGEST : SECOND][0] / (1 - tn_exact_powi(h->beta2, k->t));
+}
+TN_VALUE(adaptive_part) {
+    const adam_hp *h = hp;
+    const double root = sqrt(second_corrected(hp, k, old, p)) + h->eps;
+    return -h->lr * k->lr_mul * first_corrected(hp, k, old, p) / root;
+}
+TN_VALUE(decay_part) {
+    return old->flags & TN_NO_DECAY ? 0 : -adamw_shrink(hp, k) * (double)old->w[0];
+}
+#define ADAM_EXPLAIN(G)                                                        \
+    {"m", "beta1 m + (1 - beta1) " G, NULL, 0, NULL},                          \
+        {"v", "beta2 v + (1 - beta2) " G " " G, NULL, 0, NULL},                \
+        {"vmax", "max(vmax, v), in the place of v below", NULL, 0, NULL},      \
+        {"m^", "m / (1 - beta1^t)", first_corrected, 0, NULL},                 \
+        {"v^", "v / (1 - beta2^t)", second_corrected, 0, NULL}, {              \
+        "adaptive part", "-lr_t m^ / (sqrt(v^) + eps)", adaptive_part, 1, NULL \
+    }
+static const tn_explain adam_explain[] = {ADAM_EXPLAIN("g"), TN_EXPLAIN_END};
+static const tn_explain adaml2_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, NULL}, ADAM_EXPLAIN("g'"), TN_EXPLAIN_END};
+static const tn_explain adamw_explain[] = {
+    ADAM_EXPLAIN("g"),
+    {"decay part", "-lr_t lambda w", decay_part, 1, is_coupled},
+    {"decay part", "-s_t lambda w", decay_part, 1, is_independent},
+    {"decay part", "-s_t lambda sqrt(b / (B T)) w", decay_part, 1, is_normalized},
+    TN_EXPLAIN_END};
+
+/* ---- the penalty's part of a step ---- */
+
+static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                               long past, size_t lo, size_t hi) {
+    const adam_hp *h = hp;
+    const double lambda = h->weight_decay * k->wd_mul;
+    const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
+                  begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
+    const tn_real *w = p->w;
+    if (past >= 0)
+        for (size_t i = lo; i < hi; i++) moment[i] = begin * w[i];
+    else
+        for (size_t i = lo; i < hi; i++) moment[i] = b * moment[i] + c * w[i];
+}
+
+static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const adam_hp *h = hp;
+    const double rate = h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t));
+    const double corr = 1 / sqrt(1 - tn_exact_powi(h->beta2, k->t));
+    const tn_real *v = p->slot[h->amsgrad ? LARGEST : SECOND];
+    (void)old;
+    for (size_t i = lo; i < hi; i++)
+        part[i] = (tn_real)(-rate * (double)moment[i] / (sqrt((double)v[i]) * corr + h->eps));
+}
+
 #define ADAM_DEF(name_)                                                                      \
     .abi = TN_ABI, .size = sizeof(tn_optim_def), .name = #name_, .hp_size = sizeof(adam_hp), \
     .hp = name_##_opts, .scope = TN_ELEMENT, .slots = adam_slots
 
 const tn_optim_def TN_OPTIM_DEF(adam) = {ADAM_DEF(adam), .summary = "Adam, without weight decay",
                                          .source = "Kingma and Ba, arXiv:1412.6980, Algorithm 1",
-                                         .update = adam_update};
-const tn_optim_def TN_OPTIM_DEF(amsgrad) = {ADAM_DEF(amsgrad), .summary = "adam with amsgrad=on",
+                                         .update = adam_update, .explain = adam_explain};
+const tn_optim_def TN_OPTIM_DEF(amsgrad) = {ADAM_DEF(amsgrad),
+                                            .summary = "adam with amsgrad=on",
                                             .source = "Reddi, Kale and Kumar, ICLR 2018; torch.optim.Adam",
-                                            .check = amsgrad_check, .update = adam_update};
-const tn_optim_def TN_OPTIM_DEF(adaml2) = {
-    ADAM_DEF(adaml2), .summary = "Adam whose moments see the gradient of an L2 penalty",
-    .source = "torch.optim.Adam with weight_decay", .update = adaml2_update};
+                                            .check = amsgrad_check,
+                                            .update = adam_update,
+                                            .explain = adam_explain};
+const tn_optim_def TN_OPTIM_DEF(adaml2) = {ADAM_DEF(adaml2),
+                                           .summary = "Adam whose moments see the gradient of an L2 penalty",
+                                           .source = "torch.optim.Adam with weight_decay",
+                                           .update = adaml2_update,
+                                           .explain = adaml2_explain,
+                                           .decay_track = adaml2_decay_track,
+                                           .decay_part = adaml2_decay_part};
 const tn_optim_def TN_OPTIM_DEF(adamw) = {
     ADAM_DEF(adamw),
     .summary = "Adam with weight decay beside the step",
@@ -166,4 +250,5 @@ const tn_optim_def TN_OPTIM_DEF(adamw) = {
     .check = adamw_check,
     .decide = adamw_decide,
     .update = adamw_update,
-    .shrink = adamw_shrink};
+    .shrink = adamw_shrink,
+    .explain = adamw_explain};

@@ -4,7 +4,7 @@
  *
  * The files in this folder are compiled once a vector level, as kernels are; each level's table lists its own
  * definitions, and tn_optim_find gives those of the level in use. So a step is written in place, on the vectors of
- * kernels/vec.h, and adding an optimizer is one file here and one line in optims.def. A file has, in this order:
+ * kernels/vec.h, and adding an optimizer is one file here and one line in optims.def (wrappers: wrappers.def). A file has, in this order:
  *
  *   options      a struct of doubles and ints and its table of rows
  *   slots        which state each weight has
@@ -29,6 +29,7 @@
 
 #define TN_OPTIM(name) extern const tn_optim_def TN_OPTIM_DEF(name);
 #include "optims.def"
+#include "wrappers.def"
 #undef TN_OPTIM
 
 #define TN_OPT_LR(S, def) TN_OPT_REAL(S, lr, def, 0, 1e6, 0, "learning rate")
@@ -47,6 +48,21 @@ static inline size_t tn_elements(int nd, const int *dim) {
 /* lambda of the penalty that enters the gradient of this tensor. */
 static inline tn_real tn_l2_of(double weight_decay, const tn_tick *k, const tn_opt_tensor *p) {
     return p->flags & TN_NO_DECAY ? 0 : (tn_real)(weight_decay * k->wd_mul);
+}
+
+/* ---- what tern explain shows ---- */
+
+#define TN_UNUSED_ARG __attribute__((unused))
+/* double NAME: a column's value, of element 0. hp: options, k: tick, old and p: the tensor before and after. */
+#define TN_VALUE(NAME)                                                               \
+    static double NAME(TN_UNUSED_ARG const void *hp, TN_UNUSED_ARG const tn_tick *k, \
+                       TN_UNUSED_ARG const tn_opt_tensor *old, TN_UNUSED_ARG const tn_opt_tensor *p)
+#define TN_EXPLAIN_END \
+    { NULL, NULL, NULL, 0, NULL }
+
+/* g + lambda w of a weight that decays. */
+static inline double tn_penalized(double weight_decay, const tn_tick *k, const tn_opt_tensor *old) {
+    return (double)old->g[0] + (old->flags & TN_NO_DECAY ? 0 : weight_decay * k->wd_mul) * (double)old->w[0];
 }
 
 /* ---- a vector of weights ---- */
