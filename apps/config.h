@@ -20,7 +20,7 @@ typedef struct run_config {
     char init[CONFIG_PATH];                 /* weights to start from, or "" */
     char init_hash[65];                     /* SHA-256 of that file; run_train fills it */
     char plugin_hash[65]; /* of the optimizers that come from files, or ""; run_train fills it */
-    char gemm[16];                          /* "own" or "openblas" */
+    char gemm[16];        /* "own" or "openblas" */
     long epochs, batch, accumulate, seed, eval_every;
     long val_size, train_size;
     double label_noise, label_smoothing, clip_norm, clip_value;
@@ -49,8 +49,8 @@ typedef struct run_config {
                  "plain, or sam:rho=0.05,adaptive=off,eta=0.01: a second gradient where the loss rises "     \
                  "(sharpness-aware minimisation; adaptive=on: ASAM)"),                                       \
         ARG_MANY(S, f.group, "group", "PATTERN=SPEC", CONFIG_GROUPS,                                         \
-                 "options, or an optimizer, of the parameters whose names match: '*.bias=lr=1e-4', "         \
-                 "'*.bias=sgd:lr=0.1'; may be repeated, the last match holds"),                              \
+                 "options, or an optimizer, for the parameters whose names match, as in '*.bias=lr=1e-4' or" \
+                 " '*.bias=sgd:lr=0.1'; may be repeated, the last match holds"),                             \
         ARG_INT(S, f.epochs, "epochs", 10, 1, 1000000, "passes over the training images"),                   \
         ARG_INT(S, f.batch, "batch", 128, 1, 1000000, "images that one optimizer step sees"),                \
         ARG_INT(S, f.accumulate, "accumulate", 1, 1, 65536, "parts that a batch is cut into"),               \
