@@ -138,6 +138,10 @@ static void nadam_decay_track(const void *hp, const tn_tick *k, const tn_opt_ten
 static void nadam_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
     const nadam_hp *h = hp;
+    if (h->decoupled_weight_decay) {
+        tn_shrink_part(nadam_shrink(hp, k), old, part, lo, hi);
+        return;
+    }
     const double rate = h->lr * k->lr_mul, corr = 1 / sqrt(1 - tn_exact_powi(h->beta2, k->t));
     const double now = of_g(hp, k, p, p) * h->weight_decay * k->wd_mul, then = of_m(hp, k, p, p);
     for (size_t i = lo; i < hi; i++) {

@@ -151,6 +151,10 @@ TN_STEP tn_moment_step(tn_real *moment, const tn_real *w, tn_real b, tn_real c, 
 TN_STEP tn_moment_first(tn_real *moment, const tn_real *w, tn_real first, size_t i, size_t n) {
     vput(moment + i, n, vset1(first) * vget(w + i, n));
 }
+/* decay_part of w *= 1 - shrink, for definitions that have other decay as well. */
+static inline void tn_shrink_part(double shrink, const tn_real *old, tn_real *part, size_t lo, size_t hi) {
+    for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-shrink * (double)old[i]);
+}
 /* decay_track of an average of gradients: moment = beta moment + (1 - beta) lambda w. */
 static inline void tn_track_average(double beta, double lambda, const tn_opt_tensor *p, tn_real *moment,
                                     long past, size_t lo, size_t hi) {

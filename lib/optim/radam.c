@@ -132,8 +132,11 @@ static void radam_decay_track(const void *hp, const tn_tick *k, const tn_opt_ten
 static void radam_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
     const radam_hp *h = hp;
+    if (h->decoupled_weight_decay) {
+        tn_shrink_part(radam_shrink(hp, k), old, part, lo, hi);
+        return;
+    }
     const double rate = h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t));
-    (void)old;
     for (size_t i = lo; i < hi; i++)
         part[i] = (tn_real)(-rate * (double)moment[i] * factor_of(h, k, (double)p->slot[SECOND][i]));
 }

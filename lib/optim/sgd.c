@@ -129,7 +129,7 @@ static const tn_explain sgd_explain[] = {
 static void sgd_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                             long past, size_t lo, size_t hi) {
     const sgd_hp *h = hp;
-    if (h->momentum == 0) return;
+    if (h->momentum == 0 || h->decay == DECAY_DECOUPLED) return;
     const double lambda = h->weight_decay * k->wd_mul, b = h->momentum, kept = tn_exact_powi(b, past + 1);
     const double take = k->t == 1 ? 1 : 1 - h->dampening;
     /* the sum of the powers of b, the oldest of which came undamped when it was step 1 */
@@ -150,6 +150,10 @@ static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor
     const double now = h->momentum == 0 || h->nesterov ? rate * l2 : 0; /* times w before the step */
     const double then = h->nesterov ? rate * h->momentum : h->momentum != 0 ? rate : 0;
     (void)p;
+    if (h->decay == DECAY_DECOUPLED) {
+        tn_shrink_part(sgd_shrink(hp, k), old, part, lo, hi);
+        return;
+    }
     for (size_t i = lo; i < hi; i++) part[i] = (tn_real) - (now * (double)old[i] + then * (double)moment[i]);
 }
 
