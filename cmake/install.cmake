@@ -12,6 +12,8 @@ endif()
 install(FILES lib/tern.h lib/tern64.h lib/tern_stats.h models/tern_models.h data/tern_data.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(DIRECTORY data/mnist DESTINATION ${CMAKE_INSTALL_DATADIR}/tern OPTIONAL)
+install(DIRECTORY tests/golden/optim DESTINATION ${CMAKE_INSTALL_DATADIR}/tern
+        FILES_MATCHING PATTERN "*.json" PATTERN "README.md" PATTERN "adapter.py" PATTERN cases EXCLUDE)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 install(DIRECTORY apps/examples DESTINATION ${CMAKE_INSTALL_DOCDIR} FILES_MATCHING PATTERN "*.c")
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Optimizers: recorded PyTorch values, single steps by hand, what pins epsilon, decay and the step counter,
- * identities that hold bit for bit, options. The module around them is in test_optim_module.c.
+ * Optimizers: single steps by hand, what pins epsilon, decay and the step counter, values that are not finite.
+ * Recorded values are in test_optim_golden.c, identities in test_optim_identities.c, the module around the optimizers in
+ * test_optim_module.c.
  */
 #include "optim_rig.h"
 #include <math.h>
@@ -9,10 +10,8 @@
 
 #ifdef TN_DOUBLE
 static const double CLOSE = 1e-13;
-static const char TOLERANCE[] = "tol";
 #else
 static const double CLOSE = 3e-7;
-static const char TOLERANCE[] = "tol_float";
 #endif
 
 static const char *const DECAYING[] = {
@@ -42,92 +41,6 @@ static const char *const ALL[] = {
     "adamw",
 };
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
-
-/* ---- recorded values ---- */
-
-static void golden_gradient(const json_t *c, const json_t *tensor, size_t n, long steps, double *g) {
-    const json_t *grad = json_object_get(c, "grad");
-    const char *kind = json_string_value(json_object_get(grad, "kind"));
-    double scale = json_number_value(json_object_get(grad, "scale"));
-    long at = (long)json_integer_value(json_object_get(grad, "at"));
-    if (!strcmp(kind, "random")) {
-        golden_uniform((uint64_t)json_integer_value(json_object_get(tensor, "grad_seed")), scale,
-                       n * (size_t)steps, g);
-        return;
-    }
-    for (long s = 1; s <= steps; s++)
-        for (size_t i = 0; i < n; i++) {
-            double v = 0;
-            if (!strcmp(kind, "constant") || (!strcmp(kind, "spike") && s == at)) v = scale;
-            if (!strcmp(kind, "alternating")) v = (s + (long)i) % 2 == 0 ? scale : -scale;
-            g[(size_t)(s - 1) * n + i] = v;
-        }
-}
-
-static void expect(const char *what, const char *spec, const char *tensor, const tn_real *got,
-                   const json_t *want, double tol) {
-    double d = golden_distance(got, want);
-    if (!(d <= tol))
-        fail_msg("%s, %s, %s: distance %.3g from PyTorch's, allowed %.3g", spec, tensor, what, d, tol);
-}
-
-static void golden_case(const json_t *root, const json_t *c) {
-    enum { STEPS = 50, MOST = 15 };
-    static double g[2][STEPS * MOST];
-    const char *spec = json_string_value(json_object_get(c, "spec"));
-    const double tol = json_number_value(json_object_get(c, TOLERANCE));
-    const json_t *tensors = json_object_get(root, "tensors"), *mul = json_object_get(c, "lr_mul");
-    rig r = rig_new(spec);
-    assert_int_equal(json_integer_value(json_object_get(root, "steps")), STEPS);
-    assert_true(tol > 0 && tol < 0.01);
-    for (int i = 0; i < 2; i++) {
-        const json_t *t = json_array_get(tensors, (size_t)i);
-        assert_string_equal(json_string_value(json_object_get(t, "name")), i ? "bias" : "weight");
-        golden_reals(json_object_get(t, "init"), r.p[i]->len, r.p[i]->w);
-        golden_gradient(c, t, r.p[i]->len, STEPS, g[i]);
-    }
-    for (int s = 0; s < STEPS; s++) {
-        char step[8];
-        for (int i = 0; i < 2; i++)
-            for (size_t j = 0; j < r.p[i]->len; j++)
-                r.p[i]->g[j] = (tn_real)g[i][(size_t)s * r.p[i]->len + j];
-        r.tick.lr_mul = json_is_array(mul) ? json_number_value(json_array_get(mul, (size_t)s)) : 1;
-        rig_step(&r);
-        snprintf(step, sizeof step, "%d", s + 1);
-        for (int i = 0; i < 2; i++) {
-            const char *name = i ? "bias" : "weight";
-            const json_t *want = json_object_get(json_object_get(json_object_get(c, "weights"), name), step);
-            if (want) expect(step, spec, name, r.p[i]->w, want, tol);
-        }
-    }
-    for (int i = 0; i < 2; i++) {
-        const json_t *state = json_object_get(json_object_get(c, "state"), i ? "bias" : "weight");
-        const char *name;
-        size_t len;
-        int n = 0;
-        for (tn_real *x; (x = tn_optim_slot(r.o, i, n, &name, &len)); n++) {
-            assert_int_equal(len, r.p[i]->len);
-            if (!json_object_get(state, name)) fail_msg("%s: slot %s is not PyTorch's", spec, name);
-            expect(name, spec, i ? "bias" : "weight", x, json_object_get(state, name), tol);
-        }
-        assert_int_equal(n, json_object_size(state));
-    }
-    rig_free(&r);
-}
-
-static void test_golden(void **state) {
-    (void)state;
-    const char *families[] = {"sgd", "adagrad", "rmsprop", "adam", "adaml2", "adamw"};
-    for (int f = 0; f < COUNT(families); f++) {
-        char file[64];
-        snprintf(file, sizeof file, "optim/%s.json", families[f]);
-        json_t *root = golden_load(file), *c;
-        size_t i;
-        assert_true(json_array_size(json_object_get(root, "cases")) >= 10);
-        json_array_foreach(json_object_get(root, "cases"), i, c) golden_case(root, c);
-        json_decref(root);
-    }
-}
 
 /* ---- by hand: one weight 2, gradient 0.5, then 0.25 ---- */
 
@@ -487,7 +400,6 @@ static void test_centered_variance(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_golden),
         cmocka_unit_test(test_by_hand),
         cmocka_unit_test(test_epsilon),
         cmocka_unit_test(test_zero_gradient),

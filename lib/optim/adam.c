@@ -82,19 +82,6 @@ typedef struct {
     tn_real rate, root_corr; /* lr_t / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 } adam_coef;
 
-/*
- * The first average becomes 0 below 2^-100 already: the remainder of a quotient m / root is 2^-24 m or less, and
- * processors take some hundred cycles for a vector in which such a number is subnormal. Pixels that are rarely lit leave
- * many: on MNIST a step over mlp's 101,770 parameters took 72 us with vflush, 41 with this.
- */
-static inline V vsettled(V m) {
-#ifdef TN_DOUBLE
-    return vflush(m); /* divides */
-#else
-    return vsel(vlt(vabs(m), vset1(0x1p-100f)), vset1(0), m);
-#endif
-}
-
 TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, size_t i, size_t n) {
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     V m = vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g);
@@ -190,7 +177,7 @@ TN_VALUE(adaptive_part) {
     return -h->lr * k->lr_mul * first_corrected(hp, k, old, p) / root;
 }
 TN_VALUE(decay_part) {
-    return old->flags & TN_NO_DECAY ? 0 : -adamw_shrink(hp, k) * (double)old->w[0];
+    return tn_shrunk_by(adamw_shrink(hp, k), old);
 }
 #define ADAM_EXPLAIN(G)                                                        \
     {"m", "beta1 m + (1 - beta1) " G, NULL, 0, NULL},                          \
@@ -215,14 +202,7 @@ static const tn_explain adamw_explain[] = {
 static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                                long past, size_t lo, size_t hi) {
     const adam_hp *h = hp;
-    const double lambda = h->weight_decay * k->wd_mul;
-    const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
-                  begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
-    const tn_real *w = p->w;
-    if (past >= 0)
-        for (size_t i = lo; i < hi; i++) moment[i] = begin * w[i];
-    else
-        for (size_t i = lo; i < hi; i++) moment[i] = b * moment[i] + c * w[i];
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
 }
 
 static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
