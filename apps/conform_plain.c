@@ -46,7 +46,7 @@ static int open_plain(plain *p, const conform_file *f, const conform_case *c, in
     *p = (plain){.f = f, .c = c, .family = -1, .mistake = mistake};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (strcmp(known[i].name, f->family) == 0) p->family = known[i].family;
-    if (p->family < 0) return 0;
+    if (p->family < 0 || is_word(c, "decay", "corrected") || on(c, "cautious")) return 0;
     p->lr = number(c, "lr"), p->eps = number(c, "eps"), p->lambda = number(c, "weight_decay");
     p->beta1 = number(c, "beta1"), p->beta2 = number(c, "beta2"), p->alpha = number(c, "alpha");
     p->momentum = number(c, "momentum"), p->dampening = number(c, "dampening");
