@@ -283,10 +283,13 @@ static int push_groups(tn_optim *o, tn_optim_rule *rule, const tn_optim_def *d, 
                        const tn_optim_part *base, const char *options, tn_err *e) {
     tn_optim_part main_part;
     const tn_param *other;
-    const char *for_rest = rule->named || !rule->pattern ? NULL : options;
+    const char *for_rest = NULL; /* options alone that are meant for it */
     rule->main = rule->rest = -1;
-    /* options alone, of a rule whose parameters all go to rest, are not for this definition */
-    if (base && !taken(o, rule->pattern, base, &other) && other) goto rest;
+    if (base) {
+        const int some = taken(o, rule->pattern, base, &other) > 0;
+        if (other) for_rest = options;
+        if (other && !some) goto rest; /* they are not for this definition at all */
+    }
     if (new_part(d, file, base, &main_part, e)) return -1;
     if (set_options(&main_part, rule->pattern, options, e)) return -1;
     if (!taken(o, rule->pattern, &main_part, &other) && other && rule->pattern)

@@ -144,9 +144,9 @@ static void test_contradictions(void **state) {
     assert_contains(refused("adamw:decay=independent,weight_decay=1.5"), "0 <= weight_decay <= 1");
     assert_contains(refused("adamw:decay=independant"), "did you mean \"independent\"");
     assert_contains(refused("adam:btea1=0.5"), "did you mean \"beta1\"");
-    assert_contains(refused("adamw:lr=1e-3+ema:decay=0.999"), "no wrapper \"ema\"");
-    assert_contains(refused("adamw+lookahead"), "no wrapper \"lookahead\"");
-    assert_contains(refused("adamw+"), "no wrapper");
+    assert_contains(refused("adamw:lr=1e-3+emaa:decay=0.999"), "unknown wrapper \"emaa\"");
+    assert_contains(refused("adamw+lokahead"), "did you mean \"lookahead\"");
+    assert_contains(refused("adamw+"), "unknown wrapper \"\"");
     assert_contains(refused("adam:lr=0.1,lr=0.2"), "lr is given twice");
     rig r = rig_new("adam:lr=1e+0,eps=1e-8"); /* a plus inside a number */
     rig_free(&r);
