@@ -43,6 +43,7 @@ static const char *const OPTIONS[] = {
     "asgd:t0=1",
     "sgdw:weight_decay=0.1",
     "switch:at=2,weight_decay=0.1",
+    "switch:at=9",
     "lamb:weight_decay=0.1",
     "adan:weight_decay=0.1",
     "adan:weight_decay=0.1,no_prox=on",
@@ -169,6 +170,7 @@ static void test_subnormal_state(void **unused) {
     const tn_kernels_t *level = tn_kernels_get(NULL);
     for (int c = 0; c < COUNT(OPTIONS); c++) {
         enum { LEN = 37 };
+        if (strstr(OPTIONS[c], "switch:at=2")) continue; /* what Adam left is not read after it */
         rig r = rig_at(level, OPTIONS[c], LEN);
         run(&r, 0);
         tn_real *x;
