@@ -216,8 +216,7 @@ static int is_spared(const adam_hp *h, tn_real m, tn_real w) {
     return h->cautious && ((m < 0 && w > 0) || (m > 0 && w < 0));
 }
 TN_VALUE(decay_part) {
-    if (old->flags & TN_NO_DECAY || is_spared(hp, p->slot[FIRST][0], old->w[0])) return 0;
-    return -decay_factor(hp, k) * (double)old->w[0];
+    return is_spared(hp, p->slot[FIRST][0], old->w[0]) ? 0 : tn_shrunk_by(decay_factor(hp, k), old);
 }
 #define ADAM_EXPLAIN(G)                                                        \
     {"m", "beta1 m + (1 - beta1) " G, NULL, 0, NULL},                          \
@@ -243,14 +242,7 @@ static const tn_explain adamw_explain[] = {
 static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                                long past, size_t lo, size_t hi) {
     const adam_hp *h = hp;
-    const double lambda = h->weight_decay * k->wd_mul;
-    const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
-                  begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
-    const tn_real *w = p->w;
-    if (past >= 0)
-        for (size_t i = lo; i < hi; i++) moment[i] = begin * w[i];
-    else
-        for (size_t i = lo; i < hi; i++) moment[i] = b * moment[i] + c * w[i];
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
 }
 
 static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
