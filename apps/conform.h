@@ -115,12 +115,14 @@ extern const char *const conform_mistake_text[MISTAKES];
 
 /* The reference's weights with that mistake, as conform_result.w. 0: it does not know the family. */
 int conform_plain(const conform_file *, const conform_case *, int mistake, double *w);
+int conform_knows(const conform_file *);
 /* 1: what the mistake changes in this case is more than its tolerance can hide. */
 int conform_tells(const conform_file *, const conform_case *, int mistake);
 
 typedef struct {
     int mistake; /* 0: none of them explains it */
     int cases;   /* of how many failed cases it reproduces the numbers */
+    int state;   /* 1: the weights are right, the state is not */
 } conform_verdict;
 /* The likeliest mistake behind each failed case; r[i].w NULL: case i was not run, and is left out. */
 void conform_diagnose(const conform_file *, const conform_result *r, conform_verdict *v);

@@ -43,7 +43,7 @@ void conform_diagnose(const conform_file *f, const conform_result *r, conform_ve
     double *w = malloc(n * sizeof *w), *near = calloc((size_t)f->cases * MISTAKES, sizeof *near);
     int score[MISTAKES] = {0}, failed[MISTAKES] = {0};
     double sum[MISTAKES] = {0};
-    for (int c = 0; c < f->cases; c++) v[c] = (conform_verdict){0, 0};
+    for (int c = 0; c < f->cases; c++) v[c] = (conform_verdict){0, 0, 0};
     for (int m = 0; w && near && m < MISTAKES; m++)
         for (int c = 0; c < f->cases; c++) {
             double *d = &near[(size_t)c * MISTAKES + (size_t)m];
@@ -64,7 +64,7 @@ void conform_diagnose(const conform_file *f, const conform_result *r, conform_ve
                 if (!best || score[m] > score[best] || (score[m] == score[best] && sum[m] < sum[best]))
                     best = m;
             }
-            v[c] = (conform_verdict){best, failed[best]};
+            v[c] = (conform_verdict){best, failed[best], state};
             if (!state) named[best]++;
         }
     free(w), free(near);

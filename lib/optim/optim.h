@@ -131,6 +131,25 @@ static inline V vsign(V x) {
     return vsel(VMASK(x == x), vsel(veq(x, vset1(0)), vset1(0), one), x);
 }
 
+/*
+ * Sums of squares in double: element i belongs to lane i mod TN_LANES at every level. The square of a float is exact, so
+ * that whether it is fused into the sum changes no bit.
+ */
+static inline void vadd_squares(double lane[TN_LANES], V x, size_t i, size_t n) {
+    tn_real t[VL];
+    vstore(t, x);
+    double *at = lane + i % TN_LANES;
+    if (n == VL)
+        for (size_t l = 0; l < VL; l++) at[l] += (double)t[l] * (double)t[l];
+    else
+        for (size_t l = 0; l < n; l++) at[l] += (double)t[l] * (double)t[l];
+}
+static inline double tn_add_lanes(double lane[TN_LANES]) {
+    for (int half = TN_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+    return lane[0];
+}
+
 /* Neither 0 nor -0; of the bits, as a loop tests these where it does not compare numbers. */
 static inline int tn_is_on(tn_real factor) {
     tn_real zero = 0;
