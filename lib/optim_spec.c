@@ -512,11 +512,10 @@ int tn_optim_wrap(tn_optim *o, const tn_optim_def *d, const char *options, tn_er
     if (usable(d, 1, e) || begin_change(o, &next, e)) return -1;
     void *list = next.wraps;
     int bad = new_part(d, NULL, NULL, &part, e) || set_options(&part, NULL, options, e);
-    if (!bad && !(bad = push(&list, next.nwrap, sizeof part, e))) {
+    if (!bad && (bad = push(&list, next.nwrap, sizeof part, e))) free_part(&part);
+    if (!bad) {
         next.wraps = list;
         next.wraps[next.nwrap++] = part;
-    } else if (!bad) {
-        free_part(&part);
     }
     return end_change(o, &next, bad, e);
 }
