@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { TRAIN_MOST = 16, LIST = 4096 };
+enum { TRAIN_MOST = 24, LIST = 4096 };
 typedef struct {
     char data[CONFIG_PATH], models[LIST], optimizers[LIST], out[CONFIG_PATH], from[CONFIG_PATH];
     char train[TRAIN_MOST][CONFIG_SPEC]; /* options of training, as text: "" leaves them to the preset */
@@ -57,6 +57,9 @@ static const arg rows[] = {
     TRAIN(11, "shuffle", "off|on", "new order of the training images in each epoch"),
     TRAIN(12, "drop-last", "off|on", "leave out an epoch's last, smaller batch"),
     TRAIN(13, "gemm", "auto|own|openblas", "kernels that multiply matrices"),
+    TRAIN(14, "wd-schedule", "SPEC", "schedule of weight_decay, beside the rate's"),
+    TRAIN(16, "loop", "SPEC", "plain, or sam:rho=0.05,...: a second gradient where the loss rises"),
+    TRAIN(15, "on-nonfinite", "stop|skip", "a step whose loss or gradient is not finite"),
     ARG_END,
 };
 
@@ -89,6 +92,13 @@ static double cost_of(const plan_model *m, const run_config *usual) {
     return (m->p ? m->p->seconds : 1) * images / normal;
 }
 
+static int follows_validation(const char *schedule) {
+    tn_schedule *s = tn_schedule_new(schedule, NULL);
+    int yes = s && tn_schedule_observes(s);
+    tn_schedule_free(s);
+    return yes;
+}
+
 static int plan_one(plan_model *m, const options *o, const args_rest *rest, const command *cmd,
                     const char *spec, tn_err *e) {
     char name[CONFIG_SPEC];
@@ -101,7 +111,8 @@ static int plan_one(plan_model *m, const options *o, const args_rest *rest, cons
     if (apply_training(o, &m->base, e)) return -1;
     snprintf(m->base.data, sizeof m->base.data, "%s", o->data);
     snprintf(m->base.model, sizeof m->base.model, "%s", m->p && !*opts ? m->p->model : spec);
-    m->base.eval_every = 1000000000; /* validation at the end only: nothing depends on it in between */
+    if (!follows_validation(m->base.schedule) && !follows_validation(m->base.wd_schedule))
+        m->base.eval_every = 1000000000; /* validation at the end only: nothing depends on it in between */
     m->margin = args_given(cmd, rest, "margin") ? o->margin / 100 : p->margin;
     m->cost = cost_of(m, &usual);
     return 0;
@@ -149,7 +160,7 @@ static int check_plan(const command *cmd, const plan *p, data_cache *data) {
         for (int i = 0; i < p->optimizers; i++) {
             run_config c = p->model[m].base;
             c.seed = p->first_seed;
-            snprintf(c.optimizer, sizeof c.optimizer, "%s", p->model[m].optimizer[i]);
+            plan_optimizer_of(&c, p->model[m].optimizer[i]);
             const tn_dataset *set = data_cache_get(data, &c, &e);
             if (!set) return app_data_failed(cmd, c.data, &e);
             int code = run_identify(&c, set, id, &e);

@@ -15,7 +15,7 @@
 typedef struct {
     run_config config;
     char from[CONFIG_PATH], out[CONFIG_PATH], resume[CONFIG_PATH];
-    long threads, max_steps, checkpoint_every;
+    long threads, max_steps, checkpoint_every, log_decay;
     int force, quiet, json, profile;
     tn_profile *times; /* NULL: --profile was not given */
 } train_options;
@@ -34,6 +34,10 @@ static const arg rows[] = {
             "stop after N steps of the run; -1: no limit"),
     ARG_INT(train_options, checkpoint_every, "checkpoint-every", 0, 0, LONG_MAX,
             "write a checkpoint every N steps; 0: after each epoch"),
+    ARG_INT(
+        train_options, log_decay, "log-decay", 0, 0, LONG_MAX,
+        "every N steps, how much of each tensor's update was decay and how much gradient, into decay.csv and "
+        "the log; 0: never"),
     ARG_FLAG(train_options, force, "force", "overwrite a run that the directory holds"),
     ARG_FLAG(train_options, quiet, "quiet", "no head and no progress, only the result"),
     ARG_FLAG(train_options, json, "json", "the result as JSON"),
@@ -132,6 +136,9 @@ static void show_result(const run_summary *s, const char *dir) {
     duration_text(s->seconds, time);
     printf("%s at step %ld of %ld%s%s\n", run_status_word(s->status), s->steps, s->total,
            s->reason[0] ? ": " : "", s->reason);
+    if (s->skipped)
+        printf("%ld step%s left out, as loss or gradient were not finite\n", s->skipped,
+               s->skipped == 1 ? "" : "s");
     score_line("train", &s->train);
     score_line("val", &s->val);
     score_line("test", &s->test);
@@ -244,6 +251,7 @@ static int train(const command *cmd, train_options *o, const tn_dataset *set) {
     how.force = o->force;
     how.max_steps = o->max_steps;
     how.checkpoint_every = o->checkpoint_every;
+    how.log_decay = o->log_decay;
     how.on = on_event;
     how.arg = &d;
     how.stop = &signal_stop;
@@ -294,6 +302,10 @@ const command cmd_train = {"train",
                            "  tern train --resume runs/mine\n\n"
                            "The directory gets config.json, log.jsonl, metrics.csv, summary.json, test.npz\n"
                            "and last, best and resume.safetensors (best: only with validation images).\n"
+                           "decay.csv of --log-decay: root mean square of a tensor's decay part, gradient\n"
+                           "part and whole update and of its gradient, norm of its weights, update to\n"
+                           "weights. A penalty (adaml2) is followed through the moments for the 64 steps\n"
+                           "before a record; tracked says how many it were.\n"
                            "Ctrl-C ends the step, writes a checkpoint and stops; --resume then ends with\n"
                            "the same bits as a run that was never stopped. SIGUSR1 writes a checkpoint and\n"
                            "goes on.\n",

@@ -100,6 +100,8 @@ int split_specs(const char *text, const char *option, char out[COMPARE_MOST][CON
 /* Names that are short and differ: "adamw", or "adamw#1", "adamw#2". */
 void label_specs(int n, char spec[][CONFIG_SPEC], char label[][COMPARE_LABEL]);
 /* One job a run, models with the longest runs first, then by seed. free() it. */
+/* The optimizer of a run: what does not decay has no use for --wd-schedule, which is made constant. */
+void plan_optimizer_of(run_config *, const char *spec);
 job *plan_jobs(const plan *, const char *out, int *n, tn_err *);
 /*
  * Looks at what stands in the jobs' directories: finished runs with the same id are read, interrupted ones will go

@@ -118,6 +118,7 @@ static int run_trials(study *s, tn_err *e) {
             *j = (job){.config = s->model->base, .cost = s->model->cost};
             j->config.seed = s->plan->first_seed + k;
             trial_spec(&s->at[i], s->at[i].kind, j->config.optimizer, sizeof j->config.optimizer);
+            plan_optimizer_of(&j->config, j->config.optimizer);
             snprintf(j->label, sizeof j->label, "%s %.100s seed %ld", s->model->name, j->config.optimizer,
                      j->config.seed);
         }

@@ -2,6 +2,7 @@
 /* What is to be run: lists of specs, the jobs, and what of them stands in --out already. */
 #include "compare.h"
 #include "host.h"
+#include "run_state.h"
 #include "signals.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -64,6 +65,20 @@ static int by_cost(const void *a, const void *b) {
     return *x < *y ? -1 : *x > *y;
 }
 
+void plan_optimizer_of(run_config *c, const char *spec) {
+    enum { BYTES = 1024 };
+    _Alignas(max_align_t) char hp[BYTES];
+    char name[TN_MAX_NAME];
+    const char *options = tn_spec_split(spec, name, sizeof name);
+    const tn_optim_def *d = tn_optim_find(name);
+    if (spec != c->optimizer) snprintf(c->optimizer, sizeof c->optimizer, "%s", spec);
+    if (!d || d->hp_size > BYTES) return;
+    tn_opts_default(d->hp, hp);
+    if (tn_opts_parse(d->hp, hp, options, "", NULL, NULL)) return; /* the run says what is wrong with it */
+    if (option_real(d, hp, "weight_decay", 0) == 0)
+        snprintf(c->wd_schedule, sizeof c->wd_schedule, "constant");
+}
+
 job *plan_jobs(const plan *p, const char *out, int *n, tn_err *e) {
     const plan_model *order[COMPARE_MOST];
     job *jobs = calloc((size_t)(p->models * p->seeds * p->optimizers), sizeof *jobs);
@@ -81,7 +96,7 @@ job *plan_jobs(const plan *p, const char *out, int *n, tn_err *e) {
                 long seed = p->first_seed + s;
                 *j = (job){.config = order[m]->base, .test = 1, .cost = order[m]->cost};
                 j->config.seed = seed;
-                snprintf(j->config.optimizer, sizeof j->config.optimizer, "%s", order[m]->optimizer[o]);
+                plan_optimizer_of(&j->config, order[m]->optimizer[o]);
                 snprintf(j->label, sizeof j->label, "%s %s seed %ld", order[m]->name, p->label[o], seed);
                 snprintf(j->dir, sizeof j->dir, "%s/%s/%s-%ld", out, order[m]->name, p->label[o], seed);
             }

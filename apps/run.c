@@ -12,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { RUN_SKIPS = 10 }; /* steps left out in a row that end the run: --help names it */
+
 run_options run_options_default(void) {
     return (run_options){.test = 1, .test_file = 1, .max_steps = -1, .log_steps = 1};
 }
@@ -62,6 +64,7 @@ double run_penalty(const run *r) {
         double lambda = decay_lambda(r, p, &l2);
         if (l2) penalty += lambda / 2 * sum_of_squares(p->w, p->len);
     }
+    if (penalty > 0) penalty *= run_tick(r, r->step ? r->step - 1 : 0).wd_mul;
     return penalty;
 }
 
@@ -125,8 +128,32 @@ static void diverge(run *r, const char *what) {
              more ? "; first on the tape: " : "", op);
 }
 
-/* 0: done; 1: diverged. */
-static int one_step(run *r) {
+/*
+ * A step is left out: its images are used up and the run's step counts, so order and schedules go on; the optimizer never
+ * heard of it, so its own count, which its bias corrections follow, stays behind. 1: that was one too many.
+ */
+static int skip(run *r, tn_err *e) {
+    char text[sizeof r->warning];
+    r->skipped++, r->skipped_in_row++;
+    snprintf(text, sizeof text, "step %ld: %s is not finite; step left out, %ld so far", r->step + 1,
+             r->last.nonfinite, r->skipped);
+    if (r->files
+        && rundir_event(r->files, "skip",
+                        json_pack("{s:I, s:s, s:I, s:I}", "step", (json_int_t)r->step + 1, "nonfinite",
+                                  r->last.nonfinite, "in_row", (json_int_t)r->skipped_in_row, "skipped",
+                                  (json_int_t)r->skipped),
+                        e))
+        return -1;
+    if (run_warn(r, e, "%s", text)) return -1;
+    if (r->skipped_in_row < RUN_SKIPS) return 0;
+    diverge(r, r->last.nonfinite);
+    size_t n = strlen(r->sum.reason);
+    snprintf(r->sum.reason + n, sizeof r->sum.reason - n, "; %d steps in a row", RUN_SKIPS);
+    return 1;
+}
+
+/* 0: done, or left out; 1: diverged; -1: failed. */
+static int one_step(run *r, tn_err *e) {
     int n = r->set->train.n, size = (int)r->config.batch;
     long epoch = r->step / r->per_epoch;
     batch b = {r, (int)(r->step % r->per_epoch) * size, size};
@@ -138,11 +165,18 @@ static int one_step(run *r) {
     }
     if (b.first == 0) r->epoch_loss = r->epoch_images = 0;
     tn_tick tick = run_tick(r, r->step);
-    r->lr_mul = tick.lr_mul;
-    if (tn_stepper_run(r->stepper, r->tape, batch_loss, &b, &tick, &r->last)) {
-        diverge(r, r->last.nonfinite);
-        return 1;
+    r->lr_mul = tick.lr_mul, r->wd_mul = tick.wd_mul;
+    if (r->sam ? tn_sam_run(r->sam, r->tape, batch_loss, &b, &tick, &r->last)
+               : tn_stepper_run(r->stepper, r->tape, batch_loss, &b, &tick, &r->last)) {
+        int code = 1;
+        if (r->config.skip_nonfinite)
+            code = skip(r, e);
+        else
+            diverge(r, r->last.nonfinite);
+        if (!code) r->step++;
+        return code;
     }
+    r->skipped_in_row = 0;
     r->step++;
     r->epoch_loss += r->last.loss * b.n;
     r->epoch_images += b.n;
@@ -153,7 +187,7 @@ static int one_step(run *r) {
 
 void run_eval_weights(run *r, int on) {
     tn_tick tick = run_tick(r, r->step ? r->step - 1 : 0);
-    if (r->step && tn_optim_evaluates_elsewhere(r->optim)) tn_optim_eval(r->optim, &tick, on);
+    if (tick.t > 0 && r->step && tn_optim_evaluates_elsewhere(r->optim)) tn_optim_eval(r->optim, &tick, on);
 }
 
 static score score_part(run *r, const tn_data *d, tn_real *outputs, int *predicted) {
@@ -213,21 +247,43 @@ static int checkpoint(run *r, tn_err *e) {
     return 0;
 }
 
+static int observe_one(run *r, tn_schedule *s, const char *what, tn_err *e) {
+    int n;
+    if (!s || !tn_schedule_observes(s)) return 0;
+    const double before = *tn_schedule_state(s, &n);
+    tn_schedule_observe(s, r->val.loss);
+    const double now = *tn_schedule_state(s, &n);
+    if (!r->files || now == before) return 0;
+    return rundir_event(r->files, "plateau",
+                        json_pack("{s:I, s:s, s:o, s:o, s:o}", "step", (json_int_t)r->step, "of", what,
+                                  "val_loss", json_number(r->val.loss), "before", json_number(before), "now",
+                                  json_number(now)),
+                        e);
+}
+
+/* Schedules that follow the validation loss hear it. */
+static int observe(run *r, tn_err *e) {
+    return observe_one(r, r->schedule, "lr", e) || observe_one(r, r->wd_schedule, "weight_decay", e) ? -1 : 0;
+}
+
 /* After a step: 0 go on, 1 stop, -1 failed. */
 static int after_step(run *r, long limit, tn_err *e) {
     const run_config *c = &r->config;
     int epoch_ends = r->step % r->per_epoch == 0, last = r->step == limit;
-    int planned = r->step == r->total || (c->eval_every ? r->step % c->eval_every == 0 : epoch_ends);
+    int due = c->eval_every ? r->step % c->eval_every == 0 : epoch_ends;
+    int planned = due || r->step == r->total;
     int evaluates = planned || last;
     long every = r->how.checkpoint_every;
     int saves = last || (every ? r->step % every == 0 : epoch_ends);
     if (r->how.save && *r->how.save) *r->how.save = 0, saves = 1;
     if (r->how.stop && *r->how.stop) saves = 1;
-    if (r->files && r->how.log_steps && rundir_step(r->files, r, e)) return -1;
+    if (r->files && r->how.log_steps && !r->last.nonfinite[0] && rundir_step(r->files, r, e)) return -1;
+    if (r->report && !r->last.nonfinite[0] && run_decay_log(r, e)) return -1;
     tn_profile_lap(r->how.profile, "log");
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
+    if (due && observe(r, e)) return -1;
     if (saves && checkpoint(r, e)) return -1;
     if (evaluates || saves)
         tn_profile_lap(r->how.profile, "checkpoint"); /* and the best weights, the metrics */
@@ -244,7 +300,8 @@ static int after_step(run *r, long limit, tn_err *e) {
 static int begin(run *r, tn_err *e) {
     const char *dir = r->how.dir;
     if (isnan(r->sum.never_lit_start)) r->sum.never_lit_start = never_lit_norm(r);
-    if (dir && r->how.resume && run_restore(r, dir, e)) return -1;
+    if (run_decay_open(r, e)) return -1;
+    if (dir && r->how.resume && (run_restore(r, dir, e) || run_decay_restore(r, dir, e))) return -1;
     if (dir && !(r->files = rundir_open(dir, r->how.resume ? r->step : -1, r->how.force, e))) return -1;
     if (run_save_config(r, e)) return -1;
     if (r->files) {
@@ -287,6 +344,7 @@ static int finish_scores(run *r, tn_err *e) {
 static int finish(run *r, tn_err *e) {
     run_summary *s = &r->sum;
     s->steps = r->step;
+    s->skipped = r->skipped;
     if (finish_scores(r, e)) return -1;
     s->penalty = run_penalty(r);
     s->weight_norm = weight_norm(r);
@@ -323,7 +381,7 @@ static int loop(run *r, tn_err *e) {
     while (!code && r->sum.status != RUN_DIVERGED && r->step < limit && !stopped(r)) {
         double start = now_seconds();
         double before = r->epoch_images * (r->step % r->per_epoch != 0);
-        if (one_step(r)) break;
+        if ((code = one_step(r, e))) break;
         r->step_seconds += now_seconds() - start;
         r->done_images += r->epoch_images - before;
         r->done_here++;

@@ -35,6 +35,7 @@ typedef struct run_summary {
     char numeric[64];                /* "float32 own", "float32 openblas:SkylakeX" */
     char reason[512];                /* why it diverged: step, op, tensor */
     long seed, steps, total, epochs; /* steps done and planned */
+    long skipped;                    /* of them left out as not finite */
     size_t parameters;
     score train, val, test; /* of the last weights; n 0: not measured */
     double best_val;        /* best validation accuracy (regression: loss); NAN: none */
@@ -71,6 +72,7 @@ typedef struct run_options {
     long max_steps;        /* stop after so many steps of the whole run; -1: no limit */
     long checkpoint_every; /* steps; 0: after each epoch; LONG_MAX: only at the end */
     int log_steps;         /* a line in log.jsonl for each step (default 1) */
+    long log_decay;        /* a record of each tensor's decay every so many steps; 0: none */
     tn_profile *profile;   /* gets where the time of the training loop goes; may be NULL */
     void (*on)(void *arg, const run *, run_event); /* may be NULL */
     void *arg;

@@ -22,6 +22,14 @@ static json_t *hex_json(double v) {
 
 /* ---- Checkpoints --------------------------------------------------------------------------------------- */
 
+static json_t *schedule_state(tn_schedule *s) {
+    int n = 0;
+    const double *state = s ? tn_schedule_state(s, &n) : NULL;
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) json_array_append_new(list, hex_json(state[i]));
+    return list;
+}
+
 /* Nothing in here may differ between equal runs: no time, no path, no host. */
 static char *state_meta(const run *r) {
     json_t *j =
@@ -29,6 +37,14 @@ static char *state_meta(const run *r) {
                   "config", r->identity, "epoch_loss", hex_json(r->epoch_loss), "epoch_images",
                   hex_json(r->epoch_images), "best_val", hex_json(r->sum.best_val), "best_step",
                   (json_int_t)r->sum.best_step, "never_lit_start", hex_json(r->sum.never_lit_start));
+    if (j && r->skipped) {
+        json_object_set_new(j, "skipped", json_integer(r->skipped));
+        json_object_set_new(j, "skipped_in_row", json_integer(r->skipped_in_row));
+    }
+    if (j && tn_schedule_observes(r->schedule))
+        json_object_set_new(j, "schedule_state", schedule_state(r->schedule));
+    if (j && r->wd_schedule && tn_schedule_observes(r->wd_schedule))
+        json_object_set_new(j, "wd_schedule_state", schedule_state(r->wd_schedule));
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     json_decref(j);
     return text;
@@ -89,7 +105,7 @@ static int save_weights(run *r, const char *file, tn_err *e) {
 
 int run_save(run *r, tn_err *e) {
     if (r->files) {
-        if (save_weights(r, "last.safetensors", e)) return -1;
+        if (save_weights(r, "last.safetensors", e) || run_decay_save(r, e)) return -1;
         char *meta = state_meta(r);
         if (!meta) return tn_fail(e, "not enough memory for a checkpoint");
         int bad =
@@ -146,10 +162,13 @@ int run_dir_config(const char *dir, run_config *c, tn_err *e) {
     if (access(path, F_OK))
         return have ? 0 : tn_fail(e, "%s: no run to go on with (no config.json in it)", dir);
     if (!(j = run_read_meta(path, e))) return -1;
-    /* the state knows best, but not where the data lie; and it knows more than a configuration has */
+    /* the state knows best, but not where data and plug-ins lie; and it knows more than a configuration has */
     static const char *const others[] = {"data_hash", "split_hash", "train_hash", "numeric_mode"};
+    static const char *const placed[] = {"optimizer", "group"};
     json_t *config = json_deep_copy(json_object_get(j, "config"));
     for (int i = 0; i < 4 && config; i++) json_object_del(config, others[i]);
+    if (have && json_object_get(config, "plugin_hash"))
+        for (int i = 0; i < 2; i++) json_object_del(config, placed[i]);
     bad = run_config_from_json(c, config, path, e);
     json_decref(config);
     json_decref(j);

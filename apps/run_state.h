@@ -11,7 +11,10 @@ struct run {
     tn_model *model;
     tn_optim *optim;
     tn_schedule *schedule;
-    tn_stepper *stepper;
+    tn_schedule *wd_schedule; /* NULL: constant */
+    tn_stepper *stepper;      /* NULL: the loop is sam */
+    tn_sam *sam;
+    tn_decay_report *report; /* NULL: no --log-decay */
     tn_tape *tape, *eval_tape;
     json_t *identity; /* what the id is a hash of */
     run_summary sum;
@@ -20,8 +23,9 @@ struct run {
     long order_epoch;
     int *labels; /* of one micro-batch */
     unsigned char *never_lit;
-    long per_epoch;   /* steps */
-    long step, total; /* done; planned */
+    long per_epoch;               /* steps */
+    long skipped, skipped_in_row; /* steps left out because something was not finite; the last ones */
+    long step, total;             /* done; planned */
     int resumed;
     int skip_init; /* 1: the weights come from a state, or do not matter */
     int usage;     /* 1: what failed is the user's wording, not a file */
@@ -30,7 +34,7 @@ struct run {
      */
     double epoch_loss, epoch_images;
     tn_step_result last;          /* of the last step */
-    double lr_mul;                /* of the last step */
+    double lr_mul, wd_mul;        /* of the last step */
     long saved_step;              /* of the last checkpoint; -1: none yet */
     score val;                    /* of the last validation */
     double started, step_seconds; /* monotonic seconds */
@@ -42,6 +46,13 @@ struct run {
 
 /* run_open.c: everything that stands before the first step. Config resolved, identity and id made. */
 int run_open(run *, const run_config *, const tn_dataset *, tn_err *);
+int hash_file(const char *path, char hex[65], tn_err *); /* SHA-256 of its bytes */
+/*
+ * run_plugin.c: full paths of optimizers from files, and their hash, into the configuration; and a copy of it without
+ * their folders, for the identity.
+ */
+int run_plugins_resolve(run *, tn_err *);
+int run_plugins_identity(const run *, run_config *, tn_err *);
 void run_close(run *);
 /* The part of a resume file that is ours into r; *step: where it goes on. Refuses another run's. */
 int run_restore(run *, const char *dir, tn_err *);
@@ -50,6 +61,11 @@ int run_save(run *, tn_err *);
 int run_save_best(run *, tn_err *);
 int run_save_test(run *, const int *predicted, const tn_real *outputs, tn_err *);
 int run_save_config(run *, tn_err *);
+/* run_decay.c: --log-decay. Opened before the state is restored, its own state after that; logged after a step. */
+int run_decay_open(run *, tn_err *);
+int run_decay_restore(run *, const char *dir, tn_err *);
+int run_decay_log(run *, tn_err *);
+int run_decay_save(run *, tn_err *);
 /* What run_save put beside the state, as JSON; NULL with a message. */
 json_t *run_read_meta(const char *path, tn_err *);
 

@@ -24,6 +24,7 @@ json_t *run_summary_json(const run_summary *s) {
     json_object_set_new(j, "seed", json_integer(s->seed));
     json_object_set_new(j, "steps", json_integer(s->steps));
     json_object_set_new(j, "planned_steps", json_integer(s->total));
+    if (s->skipped) json_object_set_new(j, "skipped_steps", json_integer(s->skipped));
     json_object_set_new(j, "epochs", json_integer(s->epochs));
     json_object_set_new(j, "parameters", json_integer((json_int_t)s->parameters));
     json_object_set_new(j, "train", score_json(&s->train));
@@ -84,6 +85,7 @@ static int summary_from(const json_t *j, run_summary *s) {
     s->seed = long_of(j, "seed");
     s->steps = long_of(j, "steps");
     s->total = long_of(j, "planned_steps");
+    s->skipped = long_of(j, "skipped_steps");
     s->epochs = long_of(j, "epochs");
     s->parameters = (size_t)long_of(j, "parameters");
     s->train = score_of(j, "train");

@@ -16,12 +16,12 @@
 struct rundir {
     char dir[CONFIG_PATH], path[CONFIG_PATH + 320];
     int lock;
-    FILE *log, *csv;
+    FILE *log, *csv, *decay; /* decay: opened when there is something to write */
 };
 
-static const char *const OWN_FILES[] = {"config.json",        "log.jsonl",        "metrics.csv",
-                                        "summary.json",       "last.safetensors", "best.safetensors",
-                                        "resume.safetensors", "test.npz"};
+static const char *const OWN_FILES[] = {
+    "config.json",      "log.jsonl",          "metrics.csv", "summary.json", "last.safetensors",
+    "best.safetensors", "resume.safetensors", "test.npz",    "decay.csv",    "decay.safetensors"};
 enum { OWN_COUNT = sizeof OWN_FILES / sizeof *OWN_FILES };
 
 const char *rundir_path(rundir *d, const char *file) {
@@ -102,16 +102,16 @@ static char *slurp(const char *path, size_t *len) {
 }
 
 /* Keeps the head and the rows up to this step; a row that a kill cut short goes, too. */
-static int cut_metrics(rundir *d, long step, tn_err *e) {
+static int cut_rows(rundir *d, const char *file, long step, tn_err *e) {
     size_t len = 0, keep = 0;
-    char *text = slurp(rundir_path(d, "metrics.csv"), &len);
+    char *text = slurp(rundir_path(d, file), &len);
     int code = 0;
     for (size_t at = 0; text && at < len;) {
         char *end = memchr(text + at, '\n', len - at);
         if (!end || (at && strtol(text + at, NULL, 10) > step)) break;
         keep = at = (size_t)(end - text) + 1;
     }
-    if (text) code = tn_write_file(rundir_path(d, "metrics.csv"), text, keep, e);
+    if (text) code = tn_write_file(rundir_path(d, file), text, keep, e);
     free(text);
     return code;
 }
@@ -166,8 +166,10 @@ rundir *rundir_open(const char *dir, long step, int force, tn_err *e) {
     }
     d->lock = -1;
     snprintf(d->dir, sizeof d->dir, "%s", dir);
-    int bad =
-        take_lock(d, e) || (step < 0 ? clear_old(d, force, e) : cut_metrics(d, step, e) || mend_log(d, e));
+    int bad = take_lock(d, e)
+              || (step < 0 ? clear_old(d, force, e)
+                           : cut_rows(d, "metrics.csv", step, e) || cut_rows(d, "decay.csv", step, e)
+                                 || mend_log(d, e));
     if (!bad && unlink(rundir_path(d, "summary.json")) && errno != ENOENT)
         bad = tn_fail(e, "%s: cannot remove: %s", d->path, strerror(errno));
     sweep(d);
@@ -182,6 +184,7 @@ void rundir_close(rundir *d) {
     if (!d) return;
     if (d->log) fclose(d->log);
     if (d->csv) fclose(d->csv);
+    if (d->decay) fclose(d->decay);
     if (d->lock >= 0) close(d->lock);
     free(d);
 }
@@ -232,7 +235,9 @@ int rundir_step(rundir *d, const run *r, tn_err *e) {
             (r->step - 1) / r->per_epoch + 1);
     put_number(d->log, "loss", r->last.loss);
     put_number(d->log, "grad_norm", r->last.grad_norm);
+    if (r->sam) put_number(d->log, "ascent_loss", r->last.ascent_loss);
     put_number(d->log, "lr_multiplier", r->lr_mul);
+    if (r->wd_schedule) put_number(d->log, "wd_multiplier", r->wd_mul);
     fputs("}\n", d->log);
     return flushed(d, d->log, "log.jsonl", e);
 }
@@ -253,4 +258,23 @@ int rundir_metrics(rundir *d, const run *r, tn_err *e) {
     put_cell(d->csv, r->val.n ? r->val.accuracy : NAN);
     fputc('\n', d->csv);
     return flushed(d, d->csv, "metrics.csv", e);
+}
+
+static const char DECAY_HEAD[] =
+    "step,tensor,decay_rms,gradient_rms,update_rms,grad_rms,weight_norm,update_ratio,tracked\n";
+
+int rundir_decay(rundir *d, long step, const tn_decay_row *row, tn_err *e) {
+    if (!d->decay) {
+        if (!(d->decay = open_append(d, "decay.csv", e))) return -1;
+        if (fseek(d->decay, 0, SEEK_END) == 0 && ftell(d->decay) == 0) fputs(DECAY_HEAD, d->decay);
+    }
+    fprintf(d->decay, "%ld,%s", step, row->name);
+    put_cell(d->decay, row->decay_rms);
+    put_cell(d->decay, row->gradient_rms);
+    put_cell(d->decay, row->update_rms);
+    put_cell(d->decay, row->grad_rms);
+    put_cell(d->decay, row->weight_norm);
+    put_cell(d->decay, row->update_ratio);
+    fprintf(d->decay, ",%ld\n", row->tracked);
+    return flushed(d, d->decay, "decay.csv", e);
 }

@@ -37,6 +37,12 @@ endif()
 add_library(tern_dependencies INTERFACE)
 set(tern_dependency_names "")
 
+# For optimizers that are loaded from files.
+if(CMAKE_DL_LIBS)
+    target_link_libraries(tern_dependencies INTERFACE ${CMAKE_DL_LIBS})
+    list(APPEND tern_dependency_names ${CMAKE_DL_LIBS})
+endif()
+
 foreach(row "OPENBLAS|openblas|openblas|cblas.h" "ZLIB|zlib|z|zlib.h" "JANSSON|jansson|jansson|jansson.h")
     string(REPLACE "|" ";" row "${row}")
     list(GET row 0 prefix)

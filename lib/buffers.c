@@ -10,6 +10,7 @@ typedef struct tn_plans {
     double *scale;  /* one a parameter; 1 with open 0: no plan */
     double *offset; /* laid out as the weights */
     int open;       /* some buffer has a plan */
+    int held;       /* new plans are passed over */
 } plans;
 
 int tn_plans_new(tn_params *s) {
@@ -37,11 +38,16 @@ void tn_plan_buffer(tn_param *b, const tn_t *value, double momentum) {
     TN_CHECK(value->tape, value->nd == b->nd && !memcmp(value->dim, b->dim, sizeof(int) * (size_t)b->nd),
              "tn_plan_buffer: the value for %s has another shape", b->name);
     plans *p = b->set->plans;
+    if (p->held) return;
     double *offset = p->offset + b->offset;
     for (size_t i = 0; i < b->len; i++)
         offset[i] = (1 - momentum) * offset[i] + momentum * (double)value->x[i];
     p->scale[b->index] *= 1 - momentum;
     p->open = 1;
+}
+
+void tn_params_hold_plans(tn_params *s, int on) {
+    if (s->plans) s->plans->held = on;
 }
 
 void tn_params_discard(tn_params *s) {

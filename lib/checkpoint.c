@@ -6,6 +6,7 @@
  * found right.
  */
 #include "safetensors.h"
+#include "optim_private.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,12 +37,11 @@ static void want(wanted *w, const char *prefix, const char *name, int nd, const 
 }
 
 static void want_slots(wanted *w, const tn_param *p, tn_optim *o) {
-    for (int s = 0; s < TN_MAX_SLOT; s++) {
-        const char *name;
-        size_t len;
-        tn_real *x = tn_optim_slot(o, p->index, s, &name, &len);
+    const char *name;
+    size_t len;
+    tn_real *x;
+    for (int s = 0; (x = tn_optim_slot(o, p->index, s, &name, &len)); s++) {
         char prefix[TN_MAX_NAME];
-        if (!x) continue;
         snprintf(prefix, sizeof prefix, "optim.%s.", name);
         if (len == p->len)
             want(w, prefix, p->name, p->nd, p->dim, x, len);
@@ -53,7 +53,9 @@ static void want_slots(wanted *w, const tn_param *p, tn_optim *o) {
 /* o NULL: weights alone. */
 static int wanted_list(wanted *w, tn_params *ps, tn_optim *o, const char *path, tn_err *e) {
     int count = tn_params_count(ps);
-    size_t most = (size_t)count * (o ? 1 + TN_MAX_SLOT : 1);
+    size_t most = (size_t)count;
+    for (int i = 0; o && i < count; i++)
+        for (int s = 0; tn_optim_slot(o, i, s, NULL, NULL); s++) most++;
     *w = (wanted){tn_mem_new(most * sizeof *w->item), tn_mem_new(most * sizeof *w->to), 0, 0};
     if (!w->item || !w->to) {
         wanted_free(w);
@@ -244,14 +246,15 @@ static int parse_scalars(const char *path, const char *text, int n, double *out,
 
 int tn_save_state(const char *path, tn_params *ps, tn_optim *o, const char *meta_json, tn_err *e) {
     char *scalars = scalars_text(o);
-    const char *name = tn_optim_definition(o)->name;
-    json_t *m = scalars ? json_pack("{s:s, s:s, s:s}", "tern.optimizer", name, "tern.scalars", scalars,
+    char *chain = tn_optim_chain(o);
+    json_t *m = scalars && chain ? json_pack("{s:s, s:s, s:s}", "tern.optimizer", chain, "tern.scalars", scalars,
                                     "tern.meta", meta_json ? meta_json : "")
                         : NULL;
     int code =
         m ? save(path, ps, o, m, e) : tn_fail(e, "%s: metadata is not UTF-8, or memory is short", path);
     json_decref(m);
     tn_free(scalars);
+    tn_free(chain);
     return code;
 }
 
@@ -260,12 +263,15 @@ static const char *meta_text(const st_file *f, const char *key) {
 }
 
 static int check_optimizer(const st_file *f, tn_optim *o, tn_err *e) {
-    const char *there = meta_text(f, "tern.optimizer"), *here = tn_optim_definition(o)->name;
+    const char *there = meta_text(f, "tern.optimizer");
     if (!there || !meta_text(f, "tern.meta"))
         return tn_fail(e, "%s: is no training state (weights alone?)", f->path);
-    if (strcmp(there, here) != 0)
-        return tn_fail(e, "%s: is a state of the optimizer %.40s, not of %s", f->path, there, here);
-    return 0;
+    char *here = tn_optim_chain(o);
+    if (!here) return tn_fail(e, "%s: not enough memory", f->path);
+    int other = strcmp(there, here) != 0;
+    if (other) tn_fail(e, "%s: is a state of the optimizer %.120s, not of %.120s", f->path, there, here);
+    tn_free(here);
+    return other ? -1 : 0;
 }
 
 int tn_load_state(const char *path, tn_params *ps, tn_optim *o, char **meta_json, tn_err *e) {

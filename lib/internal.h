@@ -69,6 +69,7 @@ int tn_packed_new(tn_params *); /* -1: out of memory */
 void tn_packed_free(tn_params *);
 int tn_plans_new(tn_params *); /* -1: out of memory */
 void tn_plans_free(tn_params *);
+void tn_params_hold_plans(tn_params *, int on); /* on: what forward passes plan from now on is passed over */
 /*
  * The matrix w (rows, cols) packed as B of a product: transposed (k = cols, n = rows: x w') or plain (k = rows,
  * n = cols: gy w). A parameter's packed forms are made once a version of its weights; another tensor's are made in

@@ -17,6 +17,7 @@ struct tn_schedule {
     const tn_schedule_def *def;
     void *hp;
     long warmup;
+    double state[TN_SCHEDULE_STATE];
 };
 
 const tn_schedule_def *const *tn_schedules(int *n) {
@@ -64,6 +65,7 @@ tn_schedule *tn_schedule_new(const char *spec, tn_err *e) {
         return NULL;
     }
     s->warmup = warmup_of(s);
+    if (def->nstate) def->begin(s->hp, s->state);
     return s;
 }
 
@@ -77,12 +79,26 @@ double tn_schedule_mul(const tn_schedule *s, long step, long total) {
     TN_CHECK(NULL, step >= 0, "tn_schedule_mul: step %ld; steps count from 0", step);
     TN_CHECK(NULL, total > 0 || !s->def->uses_total,
              "tn_schedule_mul: schedule %s needs the planned number of steps", s->def->name);
-    if (step < s->warmup) return (double)(step + 1) / (double)s->warmup;
-    return s->def->mul(s->hp, step - s->warmup, total - s->warmup);
+    double mul = step < s->warmup ? (double)(step + 1) / (double)s->warmup
+                                  : s->def->mul(s->hp, step - s->warmup, total - s->warmup);
+    return s->def->nstate ? mul * s->state[0] : mul;
 }
 
 int tn_schedule_uses_total(const tn_schedule *s) {
     return s->def->uses_total;
+}
+
+int tn_schedule_observes(const tn_schedule *s) {
+    return s->def->nstate > 0;
+}
+
+void tn_schedule_observe(tn_schedule *s, double loss) {
+    if (s->def->nstate) s->def->observe(s->hp, loss, s->state);
+}
+
+double *tn_schedule_state(tn_schedule *s, int *n) {
+    *n = s->def->nstate;
+    return s->state;
 }
 
 int tn_schedule_text(const tn_schedule *s, char *out, size_t cap) {

@@ -3,11 +3,8 @@
  * The built-in schedules, as PyTorch's lr_scheduler defines them: the multiplier at step k of n, both counted
  * after the warm-up. Beyond the last planned step a schedule keeps its final value.
  */
-#include "internal.h"
+#include "schedules.h"
 
-/* Every table has it: schedule.c finds the row by its name and puts the ramp in front. */
-#define WARMUP(S) \
-    TN_OPT_INT(S, warmup, 0, 0, 1e9, "steps over which the rate first rises from 0, by (k + 1) / warmup")
 #define GAMMA(S, def, help) TN_OPT_REAL(S, gamma, def, 0, 1, TN_OPEN_MIN, help)
 
 typedef struct {
@@ -19,7 +16,7 @@ static double constant_mul(const void *hp, long k, long n) {
     (void)hp, (void)k, (void)n;
     return 1;
 }
-static const tn_opt constant_opts[] = {WARMUP(schedule_hp), TN_OPT_END};
+static const tn_opt constant_opts[] = {TN_OPT_WARMUP(schedule_hp), TN_OPT_END};
 const tn_schedule_def tn_schedule_def_constant = {TN_ABI,
                                                   sizeof(tn_schedule_def),
                                                   "constant",
@@ -27,16 +24,15 @@ const tn_schedule_def tn_schedule_def_constant = {TN_ABI,
                                                   sizeof(schedule_hp),
                                                   constant_opts,
                                                   constant_mul,
-                                                  0};
+                                                  0,
+                                                  .source = "torch ConstantLR with factor=1"};
 
 /* torch.optim.lr_scheduler.LinearLR from 1 to end */
 static double linear_mul(const void *hp, long k, long n) {
     const schedule_hp *h = hp;
     return k < n ? 1 + (h->end - 1) * (double)k / (double)n : h->end;
 }
-static const tn_opt linear_opts[] = {
-    TN_OPT_REAL(schedule_hp, end, 0, 0, 1, 0, "what the rate is multiplied with after the last step"),
-    WARMUP(schedule_hp), TN_OPT_END};
+static const tn_opt linear_opts[] = {TN_OPT_END_FACTOR(schedule_hp), TN_OPT_WARMUP(schedule_hp), TN_OPT_END};
 const tn_schedule_def tn_schedule_def_linear = {TN_ABI,
                                                 sizeof(tn_schedule_def),
                                                 "linear",
@@ -44,7 +40,9 @@ const tn_schedule_def tn_schedule_def_linear = {TN_ABI,
                                                 sizeof(schedule_hp),
                                                 linear_opts,
                                                 linear_mul,
-                                                1};
+                                                1,
+                                                .source =
+                                                    "torch LinearLR with start_factor=1, end_factor=end"};
 
 /* torch.optim.lr_scheduler.StepLR, in optimizer steps */
 static double step_mul(const void *hp, long k, long n) {
@@ -54,7 +52,7 @@ static double step_mul(const void *hp, long k, long n) {
 }
 static const tn_opt step_opts[] = {
     TN_OPT_INT(schedule_hp, size, 1000, 1, 1e9, "optimizer steps between two drops of the rate"),
-    GAMMA(schedule_hp, 0.1, "factor of each drop"), WARMUP(schedule_hp), TN_OPT_END};
+    GAMMA(schedule_hp, 0.1, "factor of each drop"), TN_OPT_WARMUP(schedule_hp), TN_OPT_END};
 const tn_schedule_def tn_schedule_def_step = {TN_ABI,
                                               sizeof(tn_schedule_def),
                                               "step",
@@ -62,7 +60,8 @@ const tn_schedule_def tn_schedule_def_step = {TN_ABI,
                                               sizeof(schedule_hp),
                                               step_opts,
                                               step_mul,
-                                              0};
+                                              0,
+                                              .source = "torch StepLR, in optimizer steps"};
 
 /* torch.optim.lr_scheduler.ExponentialLR, in optimizer steps */
 static double exponential_mul(const void *hp, long k, long n) {
@@ -70,7 +69,7 @@ static double exponential_mul(const void *hp, long k, long n) {
     return tn_exact_powi(((const schedule_hp *)hp)->gamma, k);
 }
 static const tn_opt exponential_opts[] = {GAMMA(schedule_hp, 0.999, "factor of each optimizer step"),
-                                          WARMUP(schedule_hp), TN_OPT_END};
+                                          TN_OPT_WARMUP(schedule_hp), TN_OPT_END};
 const tn_schedule_def tn_schedule_def_exponential = {TN_ABI,
                                                      sizeof(tn_schedule_def),
                                                      "exponential",
@@ -78,7 +77,8 @@ const tn_schedule_def tn_schedule_def_exponential = {TN_ABI,
                                                      sizeof(schedule_hp),
                                                      exponential_opts,
                                                      exponential_mul,
-                                                     0};
+                                                     0,
+                                                     .source = "torch ExponentialLR, in optimizer steps"};
 
 /* torch.optim.lr_scheduler.CosineAnnealingLR with T_max n; Loshchilov and Hutter, arXiv:1608.03983 */
 static double cosine_mul(const void *hp, long k, long n) {
@@ -86,14 +86,14 @@ static double cosine_mul(const void *hp, long k, long n) {
     if (k >= n) return h->end;
     return h->end + (1 - h->end) * ((1 + tn_exact_cos2pi((double)k / (2.0 * (double)n))) / 2);
 }
-static const tn_opt cosine_opts[] = {
-    TN_OPT_REAL(schedule_hp, end, 0, 0, 1, 0, "what the rate is multiplied with after the last step"),
-    WARMUP(schedule_hp), TN_OPT_END};
-const tn_schedule_def tn_schedule_def_cosine = {TN_ABI,
-                                                sizeof(tn_schedule_def),
-                                                "cosine",
-                                                "falls along half a cosine from 1 to end",
-                                                sizeof(schedule_hp),
-                                                cosine_opts,
-                                                cosine_mul,
-                                                1};
+static const tn_opt cosine_opts[] = {TN_OPT_END_FACTOR(schedule_hp), TN_OPT_WARMUP(schedule_hp), TN_OPT_END};
+const tn_schedule_def tn_schedule_def_cosine = {
+    TN_ABI,
+    sizeof(tn_schedule_def),
+    "cosine",
+    "falls along half a cosine from 1 to end",
+    sizeof(schedule_hp),
+    cosine_opts,
+    cosine_mul,
+    1,
+    .source = "Loshchilov and Hutter, arXiv:1608.03983; torch CosineAnnealingLR"};

@@ -3,7 +3,7 @@
  * The training step. Micro-batches are summed like a binary counter: two sums of equal size meet as soon as there are
  * two, so the tree depends on their number alone, and ranks that hold subtrees can join them to the same bits.
  */
-#include "tape.h"
+#include "stepper.h"
 #include "kernels/kernels.h"
 #include <math.h>
 #include <string.h>
@@ -99,8 +99,8 @@ static void collect(tn_stepper *s, double weight) {
     for (size_t i = 0; i < s->params->len; i++) g[i] *= c;
 }
 
-static int whole_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
-                      tn_step_result *out) {
+int tn_step_gradient(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
+                     tn_step_result *out) {
     double total = 0;
     int n = s->o.accumulate;
     *out = (tn_step_result){0};
@@ -118,22 +118,27 @@ static int whole_step(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, cons
         const char *name = tn_nonfinite_grad(s->params);
         return not_finite(out, "gradient of ", name ? name : "all weights together: its square overflows");
     }
+    return 0;
+}
+
+void tn_step_update(tn_stepper *s, tn_tape *t, const tn_tick *k) {
     if (s->o.clip_value > 0) tn_clip_value(s->params, s->o.clip_value);
     if (s->o.clip_norm > 0) tn_clip_norm(s->params, s->o.clip_norm);
     if (s->optim) tn_optim_step(s->optim, k);
     tn_profile_lap(t->profile, "optimizer");
-    return 0;
 }
 
 int tn_stepper_run(tn_stepper *s, tn_tape *t, tn_loss_fn *fn, void *arg, const tn_tick *k,
                    tn_step_result *out) {
     tn_profile_lap(t->profile, "between steps");
     tn_params_discard(s->params); /* what forward passes outside of a step may have planned */
-    int refused = whole_step(s, t, fn, arg, k, out);
-    if (refused)
+    int refused = tn_step_gradient(s, t, fn, arg, k, out);
+    if (refused) {
         tn_params_discard(s->params);
-    else
+    } else {
+        tn_step_update(s, t, k);
         tn_params_commit(s->params);
+    }
     tn_profile_lap(t->profile, "other");
     return refused;
 }

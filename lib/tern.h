@@ -504,7 +504,10 @@ TN_API tn_t *tn_batch_norm_fwd(const tn_batch_norm_layer *, tn_t *x, tn_act);
  * with a row without a name. A spec is "name:key=value,key=value"; list elements are separated by '/'.
  */
 typedef enum { TN_REAL_OPT, TN_INT_OPT, TN_BOOL_OPT, TN_WORD_OPT, TN_TEXT_OPT, TN_LIST_OPT } tn_opt_type;
-enum { TN_OPEN_MIN = 1, TN_OPEN_MAX = 2 };          /* the bound itself is not allowed */
+enum {
+    TN_OPEN_MIN = 1, TN_OPEN_MAX = 2, /* the bound itself is not allowed */
+    TN_PLANNED = 4                    /* a share of the planned steps: unless it is 0, the plan cannot change on the way */
+};
 enum { TN_MAX_LIST = 16, TN_MAX_TEXT = 256, TN_MAX_OPTS = 32 };
 typedef struct { int n; double v[TN_MAX_LIST]; } tn_list;
 typedef struct tn_opt {
@@ -574,6 +577,16 @@ typedef struct {
 typedef struct { const char *name; size_t len; double init; } tn_slot; /* len: reals; TN_ELEMENT: n */
 typedef enum { TN_ELEMENT, TN_TENSOR } tn_scope;
 /*
+ * A quantity of a step, for tern explain. value: of element 0, from the tensor before and after the update; NULL: the slot
+ * of that name after it, and no column where there is no such slot.
+ */
+typedef struct {
+    const char *name, *formula;
+    double (*value)(const void *hp, const tn_tick *, const tn_opt_tensor *before, const tn_opt_tensor *after);
+    int part;                        /* 1: a part of the step; the parts add up to w after - w before */
+    int (*shown)(const void *hp);    /* optional: 0 where these options leave the column out */
+} tn_explain;
+/*
  * An optimizer is pure: it never counts its calls, allocates, or looks anything up. Scalars are double, per-weight
  * arithmetic is tn_real. A step is, for each group:
  *   reduce   for each of its tensors, whole: adds to acc (sums over the group, zero before), may write own
@@ -581,6 +594,10 @@ typedef enum { TN_ELEMENT, TN_TENSOR } tn_scope;
  *   update   for each tensor. TN_ELEMENT: over ranges [lo, hi) on any threads, own and shared are only read.
  *            TN_TENSOR: whole (0, n), one after the other on the caller's thread; may write own, may use tn_parallel.
  * own and shared start at 0. size may be that of an older struct: the fields beyond it are then NULL.
+ *
+ * A wrapper (wraps = 1) is a definition, too: "adamw:lr=1e-3+ema:decay=0.999+lookahead". After the reduces and decides of
+ * all, its update follows the one inside on the same range, sees the new w, and may change it; it has slots, own and shared
+ * of its own, holds for all parameters, and several of them run in the order in which they are written. It needs no lr.
  */
 typedef struct tn_optim_def {
     uint32_t abi, size;          /* TN_ABI, sizeof(tn_optim_def) */
@@ -600,27 +617,55 @@ typedef struct tn_optim_def {
     void (*eval_weights)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *out);
     /* optional: decay of one step as a factor, for the run header: w *= 1 - factor; 0: none */
     double (*shrink)(const void *hp, const tn_tick *);
+    int wraps;                   /* 1: a wrapper, see below */
+    /* optional: 1 for a tensor that it can optimise; the others go to a group of the definition named rest */
+    int (*takes)(const void *hp, int nd, const int *dim, unsigned flags);
+    const char *rest;            /* "adamw", or with options "adamw:lr=1e-3" */
+    const tn_explain *explain;   /* optional: what tern explain shows of a step; ends with a row without a name */
+    /*
+     * Optional, for decay that is a penalty inside the gradient (shrink gives 0). decay_track, before the update: moment goes
+     * on by a step, as the first moment would if the penalty's gradient came alone; past >= 0: it begins, as if so many
+     * steps before had seen these weights. decay_part, after it: the penalty's part of w - old.
+     */
+    void (*decay_track)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *moment, long past, size_t lo, size_t hi);
+    void (*decay_part)(const void *hp, const tn_tick *, const tn_opt_tensor *, const tn_real *old, const tn_real *moment,
+                       tn_real *part, size_t lo, size_t hi);
 } tn_optim_def;
 
 typedef struct tn_optim tn_optim;
 TN_API const tn_optim_def *const *tn_optims(int *n);      /* the built-in ones */
 TN_API const tn_optim_def *tn_optim_find(const char *name);
-/* From a spec "adamw:lr=1e-3,weight_decay=0.1" for sealed parameters; or from a definition of the caller's own. */
+TN_API const tn_optim_def *const *tn_optim_wrappers(int *n);
+TN_API const tn_optim_def *tn_optim_find_wrapper(const char *name);
+/*
+ * From a spec for sealed parameters: "adamw:lr=1e-3,weight_decay=0.1", wrappers behind a plus, a plug-in by its path
+ * ("./my_opt.so:lr=0.1": with a slash, or ending in .so or .dylib). Or from a definition of the caller's own, with
+ * "lr=1e-3" or "lr=1e-3+ema". An optimizer that is evaluated on other weights takes no wrapper, and of the wrappers at most
+ * one may be so.
+ */
 TN_API tn_optim *tn_optim_new(tn_params *, const char *spec, tn_err *);
 TN_API tn_optim *tn_optim_new_def(tn_params *, const tn_optim_def *, const char *options, tn_err *);
 TN_API void      tn_optim_free(tn_optim *);
 /*
- * Parameters whose name matches the pattern ('*' and '?') get these options on top; the last match holds. Before the
- * first step only: slots depend on the options. -1: bad options, no match, or too late.
+ * Parameters whose name matches the pattern ('*' and '?') get these options on top, or an optimizer of their own with its
+ * defaults and these: "lr=0.1", "sgd:lr=0.1", "sgd". The last match holds. What a definition does not take (takes) goes to
+ * its rest, with the first group's options if that is the same definition, else with its defaults; options alone count for
+ * rest as well, so a group of what the first definition does not take sets the options of rest. Before the first step only:
+ * slots depend on the options. -1: bad options, no match, a parameter that nobody takes, or too late.
  */
-TN_API int       tn_optim_group(tn_optim *, const char *pattern, const char *options, tn_err *);
+TN_API int       tn_optim_group(tn_optim *, const char *pattern, const char *spec, tn_err *);
+/* Adds a wrapper around what is there, before the first step, as "+name:options" does. */
+TN_API int       tn_optim_wrap(tn_optim *, const tn_optim_def *, const char *options, tn_err *);
 /* One step for all parameters that are not frozen, from their g. tick->t must be 1 + the steps so far, or it panics. */
 TN_API void      tn_optim_step(tn_optim *, const tn_tick *);
 TN_API long      tn_optim_steps(const tn_optim *);        /* steps so far; saved with the state */
 TN_API void      tn_optim_set_steps(tn_optim *, long);    /* for readers of checkpoints */
-TN_API const tn_optim_def *tn_optim_definition(const tn_optim *);
-TN_API const void         *tn_optim_options(const tn_optim *, const tn_param *); /* of the parameter's group */
-/* "adamw:lr=0.001,..." with every option, as resolved for the first group. */
+TN_API const tn_optim_def *tn_optim_definition(const tn_optim *); /* of the first group */
+TN_API const tn_optim_def *tn_optim_definition_of(const tn_optim *, const tn_param *);
+TN_API const void         *tn_optim_options(const tn_optim *, const tn_param *); /* of the parameter's group; NULL: the first */
+TN_API const tn_optim_def *tn_optim_wrapper(const tn_optim *, int i, const void **hp); /* NULL beyond the last */
+TN_API const char         *tn_optim_file(const tn_optim *, int i); /* the plug-ins that it is made of; NULL beyond the last */
+/* "adamw:lr=0.001,...+ema:..." with every option, as resolved for the first group; a plug-in stands by its path. */
 TN_API int       tn_optim_text(const tn_optim *, char *out, size_t cap);
 TN_API int       tn_optim_evaluates_elsewhere(const tn_optim *);
 /*
@@ -629,15 +674,67 @@ TN_API int       tn_optim_evaluates_elsewhere(const tn_optim *);
  */
 TN_API void      tn_optim_eval(tn_optim *, const tn_tick *, int on);
 TN_API int       tn_optim_evaluating(const tn_optim *);
+/* Parameter i as its definition sees it; valid until a group is added. */
+TN_API const tn_opt_tensor *tn_optim_tensor(const tn_optim *, int i);
 /* Saved state, for checkpoints: slot s of parameter i (NULL beyond the last), and the scalars. */
 TN_API tn_real  *tn_optim_slot(tn_optim *, int param, int s, const char **name, size_t *len);
 TN_API double   *tn_optim_scalars(tn_optim *, int *n);
 /* State back to that of step 0. */
 TN_API void      tn_optim_reset(tn_optim *);
 
+/*
+ * The decay report: every N steps, for each trained tensor, how much of its update was decay and how much gradient. A
+ * penalty's part is followed through the first moment in the last 64 steps before a record; without a record to come a step
+ * costs nothing. The report is on the optimizer until it is freed, which has to be before the optimizer's end.
+ */
+typedef struct {
+    const char *name;
+    double decay_rms, gradient_rms; /* of the two parts of the update, which add up to it element by element */
+    double update_rms;              /* of w after - w before */
+    double grad_rms;                /* of the gradient as the optimizer got it */
+    double weight_norm;             /* |w| before */
+    double update_ratio;            /* |update| / |w| */
+    long tracked;                   /* steps in a row that a penalty was followed for; 0: no need to */
+} tn_decay_row;
+typedef struct tn_decay_report tn_decay_report;
+/* NULL: every < 1, out of memory, or a definition that decays and has neither shrink nor decay_part. */
+TN_API tn_decay_report *tn_decay_report_new(tn_params *, tn_optim *, long every, tn_err *);
+TN_API void             tn_decay_report_free(tn_decay_report *);
+TN_API const tn_decay_row *tn_decay_report_rows(const tn_decay_report *, int *n); /* of the last step; *n 0: no record */
+/* For checkpoints: the moments; how many steps they have seen, 0: they need not be saved; and to go on with saved ones. */
+TN_API tn_real *tn_decay_report_moments(tn_decay_report *, size_t *len);
+TN_API long     tn_decay_report_tracked(const tn_decay_report *);
+TN_API void     tn_decay_report_go_on(tn_decay_report *, long tracked); /* after the optimizer's state is back */
+
+/*
+ * An optimizer or wrapper in a file of its own, which tern loads: one line TN_OPTIM_PLUGIN(my_def) behind the definition
+ * const tn_optim_def my_def; then
+ *     cc -O3 -ffp-contract=off -shared -fPIC -I<include> my_opt.c -o my_opt.so       (macOS: -undefined dynamic_lookup)
+ *     tern train --optimizer ./my_opt.so:lr=0.1
+ * tn_* functions are those of the program that loads it. The line leaves a mark in the file; tern reads it and refuses
+ * another version or real type before it loads anything. A plug-in is code: it runs with all rights of the user.
+ */
+#define TN_PLUGIN_MAGIC "\177tern-optimizer"
+typedef struct {
+    char magic[16], version[16];
+    uint32_t abi, real_size, def_size, tensor_size, tick_size;
+} tn_plugin_mark;
+extern TN_API const tn_plugin_mark tn_plugin_own_mark;
+extern TN_API const tn_optim_def *const tn_plugin_definition;
+#define TN_OPTIM_PLUGIN(def)                                                                                         \
+    const tn_plugin_mark tn_plugin_own_mark = {TN_PLUGIN_MAGIC,      TN_VERSION,           TN_ABI,         sizeof(tn_real), \
+                                               sizeof(tn_optim_def), sizeof(tn_opt_tensor), sizeof(tn_tick)};          \
+    const tn_optim_def *const tn_plugin_definition = &(def);
+/* Checks and loads the file at path, for good. NULL: unreadable, no shared object, no mark, made for another tern. */
+TN_API const tn_optim_def *tn_optim_load(const char *path, tn_err *);
+
 /* ---- 13. Schedules ---------------------------------------------------------------------------------------------------------------- */
 
-/* The multiplier of the learning rate at step k (from 0) of total: a pure function. */
+/*
+ * The multiplier of a rate at step k (from 0) of total: mul, a pure function. A schedule that follows the validation loss
+ * has state as well, which changes in observe alone; state[0] is then one more factor of the multiplier.
+ */
+enum { TN_SCHEDULE_STATE = 8 };
 typedef struct tn_schedule_def {
     uint32_t abi, size;
     const char *name, *summary;
@@ -645,6 +742,10 @@ typedef struct tn_schedule_def {
     const tn_opt *hp;
     double (*mul)(const void *hp, long step, long total); /* after the warm-up: both without its steps */
     int uses_total;                                       /* 1: changes when the planned length changes */
+    const char *source;                                   /* where the formula comes from; may be NULL */
+    int nstate;                                           /* 0: pure; at most TN_SCHEDULE_STATE */
+    void (*begin)(const void *hp, double state[]);        /* state before anything was observed */
+    void (*observe)(const void *hp, double loss, double state[]);
 } tn_schedule_def;
 TN_API const tn_schedule_def *const *tn_schedules(int *n);
 /* "cosine:warmup=100". Every schedule has the option warmup: (k + 1) / W for the first W steps. */
@@ -653,6 +754,13 @@ TN_API void         tn_schedule_free(tn_schedule *);
 TN_API double       tn_schedule_mul(const tn_schedule *, long step, long total);
 TN_API int          tn_schedule_uses_total(const tn_schedule *);
 TN_API int          tn_schedule_text(const tn_schedule *, char *out, size_t cap);
+/*
+ * Schedules that follow the validation loss: whether this is one; a new loss (others ignore it), once an epoch as a rule;
+ * and their state, *n doubles to be saved and put back with a checkpoint.
+ */
+TN_API int          tn_schedule_observes(const tn_schedule *);
+TN_API void         tn_schedule_observe(tn_schedule *, double loss);
+TN_API double      *tn_schedule_state(tn_schedule *, int *n);
 
 /* ---- 14. The training step --------------------------------------------------------------------------------------------------------- */
 
@@ -674,12 +782,25 @@ TN_API tn_stepper *tn_stepper_new(tn_params *, tn_optim *, const tn_step_options
 TN_API void        tn_stepper_free(tn_stepper *);
 typedef struct {
     double loss;      /* mean over the whole step */
-    double grad_norm; /* before clipping */
+    double grad_norm; /* before clipping; tn_sam_run: of the second gradient */
     double weight;    /* what loss() reported, added up */
     char nonfinite[TN_MAX_NAME + 64];
+    double ascent_loss; /* tn_sam_run: mean loss at the perturbed weights */
 } tn_step_result;
 /* 0: done. 1: loss or gradient not finite; nothing was updated and out->nonfinite names the first culprit. */
 TN_API int tn_stepper_run(tn_stepper *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
+/*
+ * Sharpness-aware minimisation as a training loop of its own (Foret et al., arXiv:2010.01412; adaptive=on: ASAM, Kwon et al.,
+ * arXiv:2102.11600): the optimizer gets the gradient at w + e, e of norm rho along the gradient at w. loss() is called twice
+ * for each micro-batch, under the same dropout masks; weights come back to the bit, running averages see a batch once.
+ * options: "rho=0.05,adaptive=on" by tn_sam_options(), NULL: the defaults. Refuses as tn_stepper_run does, at either place.
+ */
+typedef struct tn_sam tn_sam;
+TN_API const tn_opt *tn_sam_options(void);
+TN_API tn_sam *tn_sam_new(tn_params *, tn_optim *, const char *options, const tn_step_options *, tn_err *);
+TN_API void    tn_sam_free(tn_sam *);
+TN_API int     tn_sam_text(const tn_sam *, char *out, size_t cap); /* "rho=0.05,adaptive=off,..." */
+TN_API int     tn_sam_run(tn_sam *, tn_tape *, tn_loss_fn *, void *arg, const tn_tick *, tn_step_result *out);
 /* The first tensor on the tape with a NaN or infinity: "op relu at position 7 (128, 10)". 0: all finite. */
 TN_API int tn_tape_nonfinite(const tn_tape *, char *out, size_t cap);
 /* Operations of the textbook algorithm recorded on the tape: forward, and with backward those of the gradients. */

@@ -115,8 +115,8 @@ typedef struct tn_kernels {
      */
     void (*gather_u8)(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
                       tn_real *out);
-    /* The built-in optimizers, compiled for this level; NULL ends the list: optim/optim.h. */
-    const tn_optim_def *const *optims;
+    /* The built-in optimizers and wrappers, compiled for this level; NULL ends a list: optim/optim.h. */
+    const tn_optim_def *const *optims, *const *wrappers;
     /*
      * Gradients that skip zeros, see conv_sparse.c. Bits of words of 64 tell what is not zero (NaN is not).
      * split: of planes of n elements, v: gy (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0,

@@ -6,12 +6,18 @@
 
 #define TN_OPTIM(name) extern const tn_optim_def TN_LEVEL_NAME(optim_##name);
 #include "optims.def"
+#include "wrappers.def"
 #undef TN_OPTIM
 
 /* NULL ends the list. */
 static const tn_optim_def *const optims[] = {
 #define TN_OPTIM(name) &TN_LEVEL_NAME(optim_##name),
 #include "optims.def"
+#undef TN_OPTIM
+    NULL};
+static const tn_optim_def *const wrappers[] = {
+#define TN_OPTIM(name) &TN_LEVEL_NAME(optim_##name),
+#include "wrappers.def"
 #undef TN_OPTIM
     NULL};
 
@@ -44,6 +50,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .softmax_rows = tn_k_softmax_rows,
     .gather_u8 = tn_k_gather_u8,
     .optims = optims,
+    .wrappers = wrappers,
     .sparse_split = tn_k_sparse_split,
     .sparse_bits = tn_k_sparse_bits,
     .sparse_keys = tn_k_sparse_keys,

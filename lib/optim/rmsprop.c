@@ -12,6 +12,7 @@
  *   w   = w - lr u
  */
 #include "optim.h"
+#include <math.h>
 
 typedef struct {
     double lr, alpha, eps, weight_decay, momentum;
@@ -86,6 +87,84 @@ static void rmsprop_update(const void *hp, const tn_tick *k, const tn_opt_tensor
         TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, NULL, NULL);
 }
 
+/* ---- tern explain ---- */
+
+static int has_l2(const void *hp) {
+    return ((const rmsprop_hp *)hp)->weight_decay != 0;
+}
+static int is_centered(const void *hp) {
+    return ((const rmsprop_hp *)hp)->centered;
+}
+static int is_plain(const void *hp) {
+    return ((const rmsprop_hp *)hp)->momentum == 0;
+}
+static int has_momentum(const void *hp) {
+    return !is_plain(hp);
+}
+
+TN_VALUE(penalized) {
+    return tn_penalized(((const rmsprop_hp *)hp)->weight_decay, k, old);
+}
+TN_VALUE(variance) {
+    const double mean = is_centered(hp) ? (double)p->slot[1 + has_momentum(hp)][0] : 0;
+    const double var = (double)p->slot[SQUARE_AVG][0] - mean * mean;
+    return var < 0 ? 0 : var;
+}
+TN_VALUE(scaled) {
+    return penalized(hp, k, old, p) / (sqrt(variance(hp, k, old, p)) + ((const rmsprop_hp *)hp)->eps);
+}
+TN_VALUE(adaptive_part) {
+    const double u = is_plain(hp) ? scaled(hp, k, old, p) : (double)p->slot[1][0];
+    return -((const rmsprop_hp *)hp)->lr * k->lr_mul * u;
+}
+static const tn_explain rmsprop_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"square_avg", "alpha square_avg + (1 - alpha) g' g'", NULL, 0, NULL},
+    {"grad_avg", "alpha grad_avg + (1 - alpha) g'", NULL, 0, NULL},
+    {"var", "max(0, square_avg - grad_avg^2)", variance, 0, is_centered},
+    {"u", "g' / (sqrt(square_avg) + eps); centered: sqrt(var)", scaled, 0, NULL},
+    {"momentum_buffer", "momentum momentum_buffer + u", NULL, 0, NULL},
+    {"adaptive part", "-lr_t u", adaptive_part, 1, is_plain},
+    {"adaptive part", "-lr_t momentum_buffer", adaptive_part, 1, has_momentum},
+    TN_EXPLAIN_END};
+
+/* ---- the penalty's part of a step ---- */
+
+/*
+ * With momentum the buffer gathers g' / root, so the penalty's share of it is lambda w / root of each step. The root of
+ * this step is not there yet before the update: it is made here as the update will make it.
+ */
+static void rmsprop_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                                long past, size_t lo, size_t hi) {
+    const rmsprop_hp *h = hp;
+    if (h->momentum == 0) return;
+    const double lambda = h->weight_decay * k->wd_mul, a = h->alpha, b = h->momentum;
+    const double powers = b < 1 ? (1 - tn_exact_powi(b, past + 1)) / (1 - b) : (double)(past + 1);
+    for (size_t i = lo; i < hi; i++) {
+        const double w = (double)p->w[i], g = (double)p->g[i] + lambda * w;
+        double var = a * (double)p->slot[SQUARE_AVG][i] + (1 - a) * g * g;
+        if (h->centered) {
+            const double mean = (double)p->slot[2][i] + (1 - a) * (g - (double)p->slot[2][i]);
+            var = var > mean * mean ? var - mean * mean : 0;
+        }
+        const double u = lambda * w / (sqrt(var) + h->eps);
+        moment[i] = (tn_real)(past >= 0 ? u * powers : b * (double)moment[i] + u);
+    }
+}
+
+static void rmsprop_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                               const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const rmsprop_hp *h = hp;
+    const double rate = h->lr * k->lr_mul, l2 = h->weight_decay * k->wd_mul;
+    for (size_t i = lo; i < hi; i++) {
+        const double mean = h->centered ? (double)p->slot[1 + (h->momentum != 0)][i] : 0;
+        const double var = (double)p->slot[SQUARE_AVG][i] - mean * mean;
+        const double u =
+            h->momentum != 0 ? (double)moment[i] : l2 * (double)old[i] / (sqrt(var > 0 ? var : 0) + h->eps);
+        part[i] = (tn_real)(-rate * u);
+    }
+}
+
 const tn_optim_def TN_OPTIM_DEF(rmsprop) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -96,4 +175,7 @@ const tn_optim_def TN_OPTIM_DEF(rmsprop) = {
     .hp = rmsprop_opts,
     .scope = TN_ELEMENT,
     .slots = rmsprop_slots,
-    .update = rmsprop_update};
+    .update = rmsprop_update,
+    .explain = rmsprop_explain,
+    .decay_track = rmsprop_decay_track,
+    .decay_part = rmsprop_decay_part};

@@ -85,6 +85,75 @@ static void sgd_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p,
         TN_EACH_VECTOR(lo, hi, momentum_step, c, *p, 0);
 }
 
+/* ---- tern explain ---- */
+
+static int has_l2(const void *hp) {
+    return ((const sgd_hp *)hp)->decay == DECAY_L2 && ((const sgd_hp *)hp)->weight_decay != 0;
+}
+static int has_decay(const void *hp) {
+    return ((const sgd_hp *)hp)->decay == DECAY_DECOUPLED && ((const sgd_hp *)hp)->weight_decay != 0;
+}
+static int is_plain(const void *hp) {
+    return ((const sgd_hp *)hp)->momentum == 0;
+}
+static int is_heavy_ball(const void *hp) {
+    return !is_plain(hp) && !((const sgd_hp *)hp)->nesterov;
+}
+static int is_nesterov(const void *hp) {
+    return ((const sgd_hp *)hp)->nesterov;
+}
+
+TN_VALUE(penalized) {
+    const sgd_hp *h = hp;
+    return tn_penalized(h->decay == DECAY_L2 ? h->weight_decay : 0, k, old);
+}
+TN_VALUE(gradient_part) {
+    const sgd_hp *h = hp;
+    const double g = penalized(hp, k, old, p), buf = is_plain(hp) ? g : (double)p->slot[BUFFER][0];
+    return -h->lr * k->lr_mul * (h->nesterov ? g + h->momentum * buf : buf);
+}
+TN_VALUE(decay_part) {
+    return old->flags & TN_NO_DECAY ? 0 : -sgd_shrink(hp, k) * (double)old->w[0];
+}
+static const tn_explain sgd_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"momentum_buffer", "momentum momentum_buffer + (1 - dampening) g'; step 1: g'", NULL, 0, NULL},
+    {"gradient part", "-lr_t g'", gradient_part, 1, is_plain},
+    {"gradient part", "-lr_t momentum_buffer", gradient_part, 1, is_heavy_ball},
+    {"gradient part", "-lr_t (g' + momentum momentum_buffer)", gradient_part, 1, is_nesterov},
+    {"decay part", "-lr_t lambda w", decay_part, 1, has_decay},
+    TN_EXPLAIN_END};
+
+/* ---- the penalty's part of a step ---- */
+
+static void sgd_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                            long past, size_t lo, size_t hi) {
+    const sgd_hp *h = hp;
+    if (h->momentum == 0) return;
+    const double lambda = h->weight_decay * k->wd_mul, b = h->momentum, kept = tn_exact_powi(b, past + 1);
+    const double take = k->t == 1 ? 1 : 1 - h->dampening;
+    /* the sum of the powers of b, the oldest of which came undamped when it was step 1 */
+    const double powers = b < 1 ? (1 - kept) / (1 - b) : (double)(past + 1);
+    const double begin =
+        lambda * ((1 - h->dampening) * powers + (past + 1 == k->t ? h->dampening * kept / b : 0));
+    const tn_real f = (tn_real)b, c = (tn_real)(take * lambda), first = (tn_real)begin;
+    const tn_real *w = p->w;
+    if (past >= 0)
+        for (size_t i = lo; i < hi; i++) moment[i] = first * w[i];
+    else
+        for (size_t i = lo; i < hi; i++) moment[i] = f * moment[i] + c * w[i];
+}
+
+static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                           const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const sgd_hp *h = hp;
+    const double rate = h->lr * k->lr_mul, l2 = h->weight_decay * k->wd_mul;
+    const double now = h->momentum == 0 || h->nesterov ? rate * l2 : 0; /* times w before the step */
+    const double then = h->nesterov ? rate * h->momentum : h->momentum != 0 ? rate : 0;
+    (void)p;
+    for (size_t i = lo; i < hi; i++) part[i] = (tn_real) - (now * (double)old[i] + then * (double)moment[i]);
+}
+
 const tn_optim_def TN_OPTIM_DEF(sgd) = {.abi = TN_ABI,
                                         .size = sizeof(tn_optim_def),
                                         .name = "sgd",
@@ -96,4 +165,7 @@ const tn_optim_def TN_OPTIM_DEF(sgd) = {.abi = TN_ABI,
                                         .check = sgd_check,
                                         .slots = sgd_slots,
                                         .update = sgd_update,
-                                        .shrink = sgd_shrink};
+                                        .shrink = sgd_shrink,
+                                        .explain = sgd_explain,
+                                        .decay_track = sgd_decay_track,
+                                        .decay_part = sgd_decay_part};

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Adadelta (Zeiler, arXiv:1212.5701), as torch.optim.Adadelta: the step has the size of the steps before it. eps stands
+ * inside both roots and starts the movement: it must not be 0.
+ *
+ *   g'         = g + lambda w
+ *   square_avg = rho square_avg + ((1 - rho) g') g'
+ *   delta      = sqrt(acc_delta + eps) / sqrt(square_avg + eps) g'
+ *   acc_delta  = rho acc_delta + ((1 - rho) delta) delta
+ *   w          = w - lr_t delta
+ */
+#include "optim.h"
+
+typedef struct {
+    double lr, rho, eps, weight_decay;
+} adadelta_hp;
+
+static const tn_opt adadelta_opts[] = {
+    TN_OPT_LR(adadelta_hp, 1), TN_OPT_BETA(adadelta_hp, rho, 0.9, "decay of both averages of squares"),
+    TN_OPT_REAL(adadelta_hp, eps, 1e-6, 0, 1, TN_OPEN_MIN, "added to both averages, inside their roots"),
+    TN_OPT_L2(adadelta_hp, 0), TN_OPT_END};
+
+enum { SQUARES, DELTAS };
+
+static int adadelta_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
+    const size_t len = tn_elements(nd, dim);
+    (void)hp;
+    out[SQUARES] = (tn_slot){"square_avg", len, 0};
+    out[DELTAS] = (tn_slot){"acc_delta", len, 0};
+    return 2;
+}
+
+typedef struct {
+    tn_real lr, l2, rho, one_minus_rho, eps;
+} adadelta_coef;
+
+TN_STEP adadelta_step(const adadelta_coef c, const tn_opt_tensor p, size_t i, size_t n) {
+    const V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w), eps = vset1(c.eps);
+    const V deltas = vget(p.slot[DELTAS] + i, n), take = vset1(c.one_minus_rho);
+    const V squares = vflush(vfma(vset1(c.rho), vget(p.slot[SQUARES] + i, n), take * g * g));
+    const V delta = vquotient(vsqrt(deltas + eps), vsqrt(squares + eps)) * g;
+    vput(p.slot[SQUARES] + i, n, squares);
+    vput(p.slot[DELTAS] + i, n, vflush(vfma(vset1(c.rho), deltas, take * delta * delta)));
+    vput(p.w + i, n, vfma(vset1(-c.lr), delta, w));
+}
+
+static void adadelta_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    const adadelta_hp *h = hp;
+    const adadelta_coef c = {.lr = (tn_real)(h->lr * k->lr_mul),
+                             .l2 = tn_l2_of(h->weight_decay, k, p),
+                             .rho = (tn_real)h->rho,
+                             .one_minus_rho = (tn_real)(1 - h->rho),
+                             .eps = (tn_real)h->eps};
+    TN_EACH_VECTOR(lo, hi, adadelta_step, c, *p);
+}
+
+const tn_optim_def TN_OPTIM_DEF(adadelta) = {.abi = TN_ABI,
+                                             .size = sizeof(tn_optim_def),
+                                             .name = "adadelta",
+                                             .summary = "steps as large as the steps before them",
+                                             .source = "Zeiler, arXiv:1212.5701; torch.optim.Adadelta",
+                                             .hp_size = sizeof(adadelta_hp),
+                                             .hp = adadelta_opts,
+                                             .scope = TN_ELEMENT,
+                                             .slots = adadelta_slots,
+                                             .update = adadelta_update};

@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Which part of an update is the decay's. Where decay shrinks the weights it is -shrink w. Where it is a penalty inside the
+ * gradient, the first moment is linear in the gradient, so the moment of the penalty's gradient alone runs beside it:
+ * for adaml2 m_d = beta1 m_d + (1 - beta1) lambda w, which the step divides by the same root as m. It runs for the WINDOW
+ * steps up to a record alone, and begins as if the steps before had seen the same weights; that error is beta1^WINDOW
+ * (0.1% at 0.9) of what the weights changed by.
+ */
+#include "optim_report.h"
+#include <math.h>
+#include <string.h>
+
+enum { WINDOW = 64, GRAIN = 16384 };
+
+struct tn_decay_report {
+    tn_optim *optim;
+    tn_params *params;
+    long every;
+    long tracked, last; /* steps that the moments have seen, and the last one */
+    tn_real *old, *moment, *part;
+    tn_decay_row *row;
+    int rows; /* of the last step */
+};
+
+static int is_trained(const tn_param *p) {
+    return !(p->flags & (TN_BUFFER | TN_FROZEN));
+}
+
+static double weight_decay_of(const tn_optim_def *d, const void *hp) {
+    for (const tn_opt *o = d->hp; o->name; o++)
+        if (o->type == TN_REAL_OPT && strcmp(o->name, "weight_decay") == 0)
+            return *(const double *)((const char *)hp + o->offset);
+    return 0;
+}
+
+/* lambda of a parameter that decays, else 0. */
+static double lambda_of(const tn_decay_report *r, const tn_param *p) {
+    if (p->flags & TN_NO_DECAY || !is_trained(p)) return 0;
+    return weight_decay_of(tn_optim_definition_of(r->optim, p), tn_optim_options(r->optim, p));
+}
+
+static int can_tell(const tn_decay_report *r, tn_err *e) {
+    for (int i = 0; i < r->params->n; i++) {
+        const tn_optim_def *d = tn_optim_definition_of(r->optim, r->params->p[i]);
+        if (lambda_of(r, r->params->p[i]) != 0 && !d->shrink && !d->decay_part)
+            return tn_fail(e,
+                           "decay report: optimizer %s does not tell its decay from the rest of a step; set "
+                           "weight_decay=0",
+                           d->name);
+    }
+    return 0;
+}
+
+tn_decay_report *tn_decay_report_new(tn_params *params, tn_optim *o, long every, tn_err *e) {
+    if (every < 1) {
+        tn_fail(e, "decay report: every %ld steps; it must be 1 or more", every);
+        return NULL;
+    }
+    tn_decay_report *r = tn_mem_new(sizeof *r);
+    if (r) {
+        r->optim = o, r->params = params, r->every = every;
+        if (can_tell(r, e)) {
+            tn_free(r);
+            return NULL;
+        }
+        r->old = tn_mem_aligned(params->len * sizeof *r->old);
+        r->moment = tn_mem_aligned(params->len * sizeof *r->moment);
+        r->part = tn_mem_aligned(params->len * sizeof *r->part);
+        r->row = tn_mem_new((size_t)params->n * sizeof *r->row);
+    }
+    if (!r || !r->old || !r->moment || !r->part || !r->row) {
+        tn_decay_report_free(r);
+        tn_fail(e, "decay report: out of memory");
+        return NULL;
+    }
+    memset(r->moment, 0, params->len * sizeof *r->moment);
+    tn_optim_report(o, r);
+    return r;
+}
+
+void tn_decay_report_free(tn_decay_report *r) {
+    if (!r) return;
+    tn_optim_report(r->optim, NULL);
+    tn_mem_aligned_free(r->old);
+    tn_mem_aligned_free(r->moment);
+    tn_mem_aligned_free(r->part);
+    tn_free(r->row);
+    tn_free(r);
+}
+
+/* ---- a step ---- */
+
+typedef struct {
+    const tn_optim_def *def;
+    const void *hp;
+    const tn_tick *tick;
+    const tn_opt_tensor *tensor;
+    const tn_real *old;
+    tn_real *moment, *part;
+    long past;
+    double shrink;
+} job;
+
+static job job_of(tn_decay_report *r, int i, const tn_tick *k) {
+    const size_t at = r->params->p[i]->offset;
+    return (job){.def = tn_optim_definition_of(r->optim, r->params->p[i]),
+                 .hp = tn_optim_options(r->optim, r->params->p[i]),
+                 .tick = k,
+                 .tensor = tn_optim_tensor(r->optim, i),
+                 .old = r->old + at,
+                 .moment = r->moment + at,
+                 .part = r->part + at};
+}
+
+static void track_range(void *arg, size_t lo, size_t hi) {
+    const job *j = arg;
+    j->def->decay_track(j->hp, j->tick, j->tensor, j->moment, j->past, lo, hi);
+}
+
+static int records(const tn_decay_report *r, const tn_tick *k) {
+    return k->t % r->every == 0;
+}
+
+void tn_report_before(tn_decay_report *r, const tn_tick *k) {
+    const long left = (r->every - k->t % r->every) % r->every; /* steps until the next record */
+    r->rows = 0;
+    if (records(r, k)) memcpy(r->old, r->params->w, r->params->len * sizeof *r->old);
+    if (left >= WINDOW) return;
+    const int goes_on = r->tracked > 0 && r->last == k->t - 1;
+    for (int i = 0; i < r->params->n; i++) {
+        job j = job_of(r, i, k);
+        j.past = goes_on ? -1 : k->t - 1;
+        if (j.def->decay_track && lambda_of(r, r->params->p[i]) != 0)
+            tn_parallel_range(r->params->p[i]->len, GRAIN, track_range, &j);
+    }
+    r->tracked = goes_on ? r->tracked + 1 : 1;
+    r->last = k->t;
+}
+
+static void part_range(void *arg, size_t lo, size_t hi) {
+    const job *j = arg;
+    if (j->shrink != 0)
+        for (size_t i = lo; i < hi; i++) j->part[i] = (tn_real)(-j->shrink * (double)j->old[i]);
+    else
+        j->def->decay_part(j->hp, j->tick, j->tensor, j->old, j->moment, j->part, lo, hi);
+}
+
+static double rms(double square, size_t n) {
+    return sqrt(square / (double)n);
+}
+
+/* The decay's part is computed, the gradient's is what is left of the update: so they add up to it. */
+static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
+    const tn_param *p = r->params->p[i];
+    const int decays = lambda_of(r, p) != 0;
+    job j = job_of(r, i, k);
+    double decay = 0, gradient = 0, update = 0, g = 0, w = 0;
+    if (decays) {
+        j.shrink = j.def->shrink ? j.def->shrink(j.hp, k) : 0;
+        if (j.shrink != 0 || j.def->decay_part)
+            tn_parallel_range(p->len, GRAIN, part_range, &j);
+        else
+            memset(j.part, 0, p->len * sizeof *j.part);
+    }
+    for (size_t n = 0; n < p->len; n++) {
+        const double u = (double)p->w[n] - (double)j.old[n], d = decays ? (double)j.part[n] : 0;
+        decay += d * d, gradient += (u - d) * (u - d), update += u * u;
+        g += (double)p->g[n] * (double)p->g[n], w += (double)j.old[n] * (double)j.old[n];
+    }
+    return (tn_decay_row){.name = p->name,
+                          .decay_rms = rms(decay, p->len),
+                          .gradient_rms = rms(gradient, p->len),
+                          .update_rms = rms(update, p->len),
+                          .grad_rms = rms(g, p->len),
+                          .weight_norm = sqrt(w),
+                          .update_ratio = sqrt(update) / sqrt(w),
+                          .tracked = decays && j.def->decay_track && j.shrink == 0 ? r->tracked : 0};
+}
+
+void tn_report_after(tn_decay_report *r, const tn_tick *k) {
+    if (!records(r, k)) return;
+    for (int i = 0; i < r->params->n; i++)
+        if (is_trained(r->params->p[i])) r->row[r->rows++] = row_of(r, i, k);
+}
+
+const tn_decay_row *tn_decay_report_rows(const tn_decay_report *r, int *n) {
+    *n = r->rows;
+    return r->row;
+}
+
+tn_real *tn_decay_report_moments(tn_decay_report *r, size_t *len) {
+    *len = r->params->len;
+    return r->moment;
+}
+
+long tn_decay_report_tracked(const tn_decay_report *r) {
+    return r->last == tn_optim_steps(r->optim) ? r->tracked : 0;
+}
+
+void tn_decay_report_go_on(tn_decay_report *r, long tracked) {
+    r->tracked = tracked;
+    r->last = tn_optim_steps(r->optim);
+}
