@@ -37,7 +37,7 @@ typedef struct {
     long t;
     size_t n, piece; /* parameters; of a piece of the copy loop */
     int arrays;      /* that a step reads and writes: the weights and the optimizer's state */
-    tn_real *array[1 + TN_MAX_SLOT];
+    tn_real *array[1 + 3 * TN_MAX_SLOT];
     const tn_real *g;
 } subject;
 
@@ -56,7 +56,9 @@ static int open_subject(subject *s, const char *spec, int parameters, tn_err *e)
         return tn_fail(e, "--optimizer %s: is not elementwise; it is measured by tern bench train", spec);
     s->n = p->len, s->g = p->g;
     s->array[s->arrays++] = p->w;
-    for (tn_real *x; (x = tn_optim_slot(s->optim, 0, s->arrays - 1, NULL, NULL));) s->array[s->arrays++] = x;
+    for (tn_real *x;
+         s->arrays < COUNT(s->array) && (x = tn_optim_slot(s->optim, 0, s->arrays - 1, NULL, NULL));)
+        s->array[s->arrays++] = x;
     s->piece = s->n / PIECES < LEAST_PIECE ? LEAST_PIECE : (s->n / PIECES + ROW - 1) / ROW * ROW;
     for (size_t i = 0; i < s->n; i++) p->g[i] = (tn_real)(1e-3 * ((double)(i % 1009) / 504.5 - 1));
     return 0;

@@ -61,6 +61,7 @@ json_t *run_config_json(const run_config *c, int with_paths) {
         if (v) json_object_set_new(all, key, v);
     }
     json_object_set_new(all, "init_hash", json_string(c->init_hash));
+    if (c->plugin_hash[0]) json_object_set_new(all, "plugin_hash", json_string(c->plugin_hash));
     return all;
 }
 
@@ -102,6 +103,8 @@ int run_config_from_json(run_config *c, const json_t *j, const char *from, tn_er
         }
         if (strcmp(key, "init_hash") == 0 && json_is_string(v))
             snprintf(c->init_hash, sizeof c->init_hash, "%s", json_string_value(v));
+        else if (strcmp(key, "plugin_hash") == 0 && json_is_string(v))
+            snprintf(c->plugin_hash, sizeof c->plugin_hash, "%s", json_string_value(v));
         else if (!row)
             return tn_fail(e, "%s: unknown key '%.60s' in its configuration", from, key);
         else if (row_from_json(row, c, v, from, e))

@@ -16,10 +16,11 @@ typedef struct run_config {
     char data[CONFIG_PATH]; /* --data: a directory or "synthetic:..."; never part of the run's identity */
     char model[CONFIG_SPEC], optimizer[CONFIG_SPEC], schedule[CONFIG_SPEC], wd_schedule[CONFIG_SPEC];
     char loop[CONFIG_SPEC];                 /* "plain" or "sam:rho=0.05,..." */
-    char group[CONFIG_GROUPS][CONFIG_SPEC]; /* "PATTERN:options"; an empty text ends the list */
+    char group[CONFIG_GROUPS][CONFIG_SPEC]; /* "PATTERN=options"; an empty text ends the list */
     char init[CONFIG_PATH];                 /* weights to start from, or "" */
     char init_hash[65];                     /* SHA-256 of that file; run_train fills it */
-    char gemm[16];                          /* "own" or "openblas" */
+    char plugin_hash[65]; /* of the optimizers that come from files, or ""; run_train fills it */
+    char gemm[16];        /* "own" or "openblas" */
     long epochs, batch, accumulate, seed, eval_every;
     long val_size, train_size;
     double label_noise, label_smoothing, clip_norm, clip_value;
@@ -37,7 +38,9 @@ typedef struct run_config {
              "directory of a data set, images:DIR,key=value or synthetic:key=value; default: MNIST as "      \
              "shipped with tern"),                                                                           \
         ARG_TEXT(S, f.model, "model", "SPEC", "mlp", "model, as name:key=value,...; see tern list models"),  \
-        ARG_TEXT(S, f.optimizer, "optimizer", "SPEC", "adamw", "optimizer; see tern list optimizers"),       \
+        ARG_TEXT(S, f.optimizer, "optimizer", "SPEC", "adamw",                                               \
+                 "optimizer, with wrappers behind a plus: adamw:lr=1e-3+ema; or a plug-in, "                 \
+                 "./my_opt.so:lr=0.1, which runs with all your rights; see tern list optimizers"),           \
         ARG_TEXT(S, f.schedule, "schedule", "SPEC", "constant",                                              \
                  "learning-rate schedule; see tern list schedules"),                                         \
         ARG_TEXT(S, f.wd_schedule, "wd-schedule", "SPEC", "constant",                                        \
@@ -45,9 +48,9 @@ typedef struct run_config {
         ARG_TEXT(S, f.loop, "loop", "SPEC", "plain",                                                         \
                  "plain, or sam:rho=0.05,adaptive=off,eta=0.01: a second gradient where the loss rises "     \
                  "(sharpness-aware minimisation; adaptive=on: ASAM)"),                                       \
-        ARG_MANY(S, f.group, "group", "PATTERN:OPTIONS", CONFIG_GROUPS,                                      \
-                 "optimizer options for the parameters whose names match, such as '*.bias:lr=1e-4'; may be " \
-                 "repeated"),                                                                                \
+        ARG_MANY(S, f.group, "group", "PATTERN=SPEC", CONFIG_GROUPS,                                         \
+                 "options, or an optimizer, for the parameters whose names match, as in '*.bias=lr=1e-4' or" \
+                 " '*.bias=sgd:lr=0.1'; may be repeated, the last match holds"),                             \
         ARG_INT(S, f.epochs, "epochs", 10, 1, 1000000, "passes over the training images"),                   \
         ARG_INT(S, f.batch, "batch", 128, 1, 1000000, "images that one optimizer step sees"),                \
         ARG_INT(S, f.accumulate, "accumulate", 1, 1, 65536, "parts that a batch is cut into"),               \

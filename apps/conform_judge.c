@@ -43,8 +43,8 @@ void conform_diagnose(const conform_file *f, const conform_result *r, conform_ve
     double *w = malloc(n * sizeof *w), *near = calloc((size_t)f->cases * MISTAKES, sizeof *near);
     int score[MISTAKES] = {0}, failed[MISTAKES] = {0};
     double sum[MISTAKES] = {0};
-    for (int c = 0; c < f->cases; c++) v[c] = (conform_verdict){0, 0};
-    for (int m = 1; w && near && m < MISTAKES; m++)
+    for (int c = 0; c < f->cases; c++) v[c] = (conform_verdict){0, 0, 0};
+    for (int m = 0; w && near && m < MISTAKES; m++)
         for (int c = 0; c < f->cases; c++) {
             double *d = &near[(size_t)c * MISTAKES + (size_t)m];
             *d = INFINITY;
@@ -52,14 +52,20 @@ void conform_diagnose(const conform_file *f, const conform_result *r, conform_ve
             *d = apart(f, r[c].w, w) / (ROOM * f->c[c].tol);
             if (*d <= 1) score[m]++, failed[m] += !(r[c].deviation <= f->c[c].tol), sum[m] += *d;
         }
-    for (int c = 0; w && near && c < f->cases; c++) {
-        if (!r[c].w || r[c].deviation <= f->c[c].tol) continue;
-        int best = 0;
-        for (int m = 1; m < MISTAKES; m++) {
-            if (!(near[(size_t)c * MISTAKES + (size_t)m] <= 1)) continue;
-            if (!best || score[m] > score[best] || (score[m] == score[best] && sum[m] < sum[best])) best = m;
+    /* First the cases whose weights are wrong; then those where only the state is, by what the others have shown. */
+    int named[MISTAKES] = {0};
+    for (int state = 0; w && near && state < 2; state++)
+        for (int c = 0; c < f->cases; c++) {
+            const double *d = &near[(size_t)c * MISTAKES];
+            if (!r[c].w || r[c].deviation <= f->c[c].tol || state != (d[0] * ROOM <= 1)) continue;
+            int best = 0;
+            for (int m = 1; m < MISTAKES; m++) {
+                if (!(d[m] <= 1) || (state && !named[m])) continue;
+                if (!best || score[m] > score[best] || (score[m] == score[best] && sum[m] < sum[best]))
+                    best = m;
+            }
+            v[c] = (conform_verdict){best, failed[best], state};
+            if (!state) named[best]++;
         }
-        v[c] = (conform_verdict){best, failed[best]};
-    }
     free(w), free(near);
 }

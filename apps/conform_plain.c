@@ -37,16 +37,43 @@ static int is_word(const conform_case *c, const char *name, const char *word) {
     return s && strcmp(s, word) == 0;
 }
 
-static int open_plain(plain *p, const conform_file *f, const conform_case *c, int mistake) {
+static int family_of(const conform_file *f) {
     static const struct {
         const char *name;
         int family;
     } known[] = {{"sgd", SGD},      {"adagrad", ADAGRAD}, {"rmsprop", RMSPROP}, {"adam", ADAM},
                  {"amsgrad", ADAM}, {"adaml2", ADAM},     {"adamw", ADAM}};
-    *p = (plain){.f = f, .c = c, .family = -1, .mistake = mistake};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].name, f->family) == 0) p->family = known[i].family;
-    if (p->family < 0) return 0;
+        if (strcmp(known[i].name, f->family) == 0) return known[i].family;
+    return -1;
+}
+
+int conform_knows(const conform_file *f) {
+    return family_of(f) >= 0;
+}
+
+/* Options beyond these are another rule, unless they are off. */
+static int known_options(const conform_case *c) {
+    static const char *const words[] = {"coupled", "independent", "l2", "decoupled"};
+    static const char keys[] = " lr beta1 beta2 eps weight_decay momentum dampening alpha lr_decay "
+                               "initial_accumulator_value amsgrad nesterov centered ";
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)c->options, key, v) {
+        char padded[64];
+        int known = 0;
+        snprintf(padded, sizeof padded, " %s ", key);
+        if (strstr(keys, padded) || json_is_false(v)) continue;
+        for (size_t i = 0; i < sizeof words / sizeof *words && strcmp(key, "decay") == 0; i++)
+            known |= is_word(c, key, words[i]);
+        if (!known) return 0;
+    }
+    return strchr(c->spec, '+') == NULL; /* a wrapper */
+}
+
+static int open_plain(plain *p, const conform_file *f, const conform_case *c, int mistake) {
+    *p = (plain){.f = f, .c = c, .family = family_of(f), .mistake = mistake};
+    if (p->family < 0 || !known_options(c)) return 0;
     p->lr = number(c, "lr"), p->eps = number(c, "eps"), p->lambda = number(c, "weight_decay");
     p->beta1 = number(c, "beta1"), p->beta2 = number(c, "beta2"), p->alpha = number(c, "alpha");
     p->momentum = number(c, "momentum"), p->dampening = number(c, "dampening");
@@ -172,7 +199,8 @@ static void step_tensor(plain *p, long step, int i, double *w) {
     const int m = p->mistake;
     const double mul = p->c->lr_mul[step - 1], lr = p->lr * (m == MISTAKE_SCHEDULE_IGNORED ? 1 : mul);
     const int decays = tensor->decays || m == MISTAKE_DECAY_BIASES;
-    const double lambda = decays || m == MISTAKE_DECAY_DEFAULT ? p->lambda * p->c->wd_mul[step - 1] : 0;
+    const int penalized = m == MISTAKE_DECAY_DEFAULT && !strstr(p->c->spec, "weight_decay=");
+    const double lambda = decays || penalized ? p->lambda * p->c->wd_mul[step - 1] : 0;
     const double l2 = !p->decoupled || m == MISTAKE_DECAY_BOTH ? lambda : 0;
     const double scheduled = m == MISTAKE_SCHEDULE_IGNORED || m == MISTAKE_DECAY_NO_SCHEDULE ? 1 : mul;
     const int beside = p->decoupled || m == MISTAKE_DECAY_BOTH;

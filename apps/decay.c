@@ -31,7 +31,7 @@ static int goes_through_gradient(const run *r, const tn_optim_def *def, const vo
 }
 
 double decay_lambda(const run *r, const tn_param *p, int *penalty) {
-    const tn_optim_def *def = tn_optim_definition(r->optim);
+    const tn_optim_def *def = tn_optim_definition_of(r->optim, p);
     const void *hp = tn_optim_options(r->optim, p);
     *penalty = 0;
     if (p->flags & (TN_NO_DECAY | TN_BUFFER | TN_FROZEN)) return 0;
@@ -41,7 +41,7 @@ double decay_lambda(const run *r, const tn_param *p, int *penalty) {
 }
 
 decay_facts decay_of(const run *r, const tn_param *p) {
-    const tn_optim_def *def = tn_optim_definition(r->optim);
+    const tn_optim_def *def = tn_optim_definition_of(r->optim, p);
     const void *hp = tn_optim_options(r->optim, p);
     decay_facts f = {.total = 1};
     f.lambda = decay_lambda(r, p, &f.penalty);

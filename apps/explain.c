@@ -2,6 +2,7 @@
 /* Runs a real optimizer on one weight, and has its definition name what happened. */
 #include "explain.h"
 #include "rundir.h"
+#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -54,13 +55,21 @@ static int has_column(const explained *x, const char *name) {
     return 0;
 }
 
+/* "+name" behind a spec; the plus of a number like 1e+3 stands before a digit. */
+static int has_wrapper(const char *spec) {
+    for (const char *p = strchr(spec, '+'); p; p = strchr(p + 1, '+'))
+        if (!isdigit((unsigned char)p[1])) return 1;
+    return 0;
+}
+
 /* The columns of one step; the first step makes them. */
-static void record(explained *x, tn_optim *o, const explain_input *in, const tn_tick *k,
+static void record(explained *x, tn_optim *o, const tn_param *p, const explain_input *in, const tn_tick *k,
                    const snapshot *old) {
-    const tn_optim_def *def = tn_optim_definition(o);
-    const void *hp = tn_optim_options(o, NULL);
+    const tn_optim_def *def = tn_optim_definition_of(o, p);
+    const void *hp = tn_optim_options(o, p);
     const tn_opt_tensor *now = tn_optim_tensor(o, 0);
     const int first = k->t == 1, row = (int)k->t - 1;
+    double parts = 0;
     int at = 0;
 #define PUT(NAME, FORMULA, PART, VALUE) \
     ((first ? column(x, NAME, FORMULA, PART) : &x->column[at])->v[row] = (VALUE), at++)
@@ -70,7 +79,9 @@ static void record(explained *x, tn_optim *o, const explain_input *in, const tn_
     for (const tn_explain *e = def->explain; e && e->name; e++) {
         const tn_real *slot = e->value ? NULL : slot_named(o, e->name);
         if ((e->shown && !e->shown(hp)) || (!e->value && !slot)) continue;
-        PUT(e->name, e->formula, e->part, slot ? (double)slot[0] : e->value(hp, k, &old->t, now));
+        const double v = slot ? (double)slot[0] : e->value(hp, k, &old->t, now);
+        PUT(e->name, e->formula, e->part, v);
+        if (e->part) parts += v;
     }
     const tn_real *slot;
     const char *name;
@@ -78,7 +89,10 @@ static void record(explained *x, tn_optim *o, const explain_input *in, const tn_
     for (int i = 0; (slot = tn_optim_slot(o, 0, i, &name, &len)); i++)
         if (len > 0 && (first ? !has_column(x, name) : at < x->n && strcmp(x->column[at].name, name) == 0))
             PUT(name, "the optimizer's state after the step", 0, (double)slot[0]);
-    if (!def->explain) PUT("step", "w after minus w before", 1, (double)now->w[0] - (double)old->w);
+    const double moved = (double)now->w[0] - (double)old->w;
+    if (def->explain && has_wrapper(x->spec))
+        PUT("wrapper part", "what the wrappers moved it by", 1, moved - parts);
+    if (!def->explain) PUT("step", "w after minus w before", 1, moved);
     if (tn_optim_evaluates_elsewhere(o)) {
         tn_optim_eval(o, k, 1);
         PUT("w to evaluate", "what validation and test use", 0, (double)tn_optim_tensor(o, 0)->w[0]);
@@ -115,7 +129,7 @@ int explain_run(const char *spec, const explain_input *in, explained *x, tn_err 
             p->g[0] = (tn_real)in->g[t - 1];
             take(&old, o);
             tn_optim_step(o, &k);
-            record(x, o, in, &k, &old);
+            record(x, o, p, in, &k, &old);
         }
     }
     bad |= !o;

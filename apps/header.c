@@ -56,23 +56,61 @@ static void decay_text(const run *r, const tn_param *p, char out[80]) {
         snprintf(out, 80, "decayed: times 1 - %.4g a step", d.shrink);
 }
 
-/* Name, shape and decay of each tensor in columns; a decay that finds no room goes on the next line. */
+/* Do all tensors have the same optimizer? */
+static int one_optimizer(const run *r) {
+    for (int i = 0; i < tn_params_count(r->model->params); i++) {
+        const tn_param *p = tn_params_at(r->model->params, i);
+        if (!(p->flags & TN_BUFFER) && tn_optim_definition_of(r->optim, p) != tn_optim_definition(r->optim))
+            return 0;
+    }
+    return 1;
+}
+
+/*
+ * Name, shape, optimizer where there are several, and decay of each tensor in columns; a decay that finds no room goes
+ * on the next line.
+ */
 static void tensor_lines(FILE *f, const run *r) {
     char shape[64], decay[80];
-    int n = tn_params_count(r->model->params), name_width = 0, shape_width = 0;
+    int n = tn_params_count(r->model->params), name_width = 0, shape_width = 0, width = 0,
+        one = one_optimizer(r);
     for (int i = 0; i < n; i++) {
         const tn_param *p = tn_params_at(r->model->params, i);
         shape_text(p, shape);
         if ((int)strlen(p->name) > name_width) name_width = (int)strlen(p->name);
         if ((int)strlen(shape) > shape_width) shape_width = (int)strlen(shape);
+        int used = (int)strlen(tn_optim_definition_of(r->optim, p)->name);
+        if (!one && used + 2 > width) width = used + 2;
     }
     for (int i = 0; i < n; i++) {
         const tn_param *p = tn_params_at(r->model->params, i);
         shape_text(p, shape);
         decay_text(r, p, decay);
-        int at = fprintf(f, "%*s%-*s  %-*s  ", INDENT, "", name_width, p->name, shape_width, shape);
+        const char *optimizer = one || p->flags & TN_BUFFER ? "" : tn_optim_definition_of(r->optim, p)->name;
+        int at = fprintf(f, "%*s%-*s  %-*s  %-*s", INDENT, "", name_width, p->name, shape_width, shape, width,
+                         optimizer);
         if (at + (int)strlen(decay) > WIDTH) fprintf(f, "\n%*s", INDENT + 4, "");
         fprintf(f, "%s\n", decay);
+    }
+}
+
+/* Options that the optimizer's line does not show: of groups, and of those that take what an optimizer does not. */
+static void group_lines(FILE *f, const run *r) {
+    const void *shown[CONFIG_GROUPS * 2 + 2];
+    int n = 0;
+    for (int i = 0; i < CONFIG_GROUPS && r->config.group[i][0]; i++)
+        entry(f, "", "group %s", r->config.group[i]);
+    for (int i = 0; i < tn_params_count(r->model->params); i++) {
+        const tn_param *p = tn_params_at(r->model->params, i);
+        const void *hp = tn_optim_options(r->optim, p);
+        const tn_optim_def *def = tn_optim_definition_of(r->optim, p);
+        char options[CONFIG_SPEC];
+        int known =
+            p->flags & TN_BUFFER || hp == tn_optim_options(r->optim, NULL) || n == CONFIG_GROUPS * 2 + 2;
+        for (int k = 0; k < n && !known; k++) known = shown[k] == hp;
+        if (known || tn_opts_text(def->hp, hp, 1, options, sizeof options) < 0) continue;
+        shown[n++] = hp;
+        entry(f, "", "of %s: %s:%s", p->name, def->name, options);
     }
 }
 
@@ -104,7 +142,7 @@ void header_print(FILE *f, const run *r) {
     entry(f, "model", "%s, %s parameters", c->model, parameters);
     tensor_lines(f, r);
     entry(f, "optimizer", "%s", c->optimizer);
-    for (int i = 0; i < CONFIG_GROUPS && c->group[i][0]; i++) entry(f, "", "group %s", c->group[i]);
+    group_lines(f, r);
     decay_lines(f, r);
     if (r->sam) entry(f, "loop", "%s: two gradients a step", c->loop);
     entry(f, "schedule", "%s; %ld epochs of %ld steps of %ld images, %s steps in all", c->schedule, c->epochs,

@@ -162,10 +162,13 @@ int run_dir_config(const char *dir, run_config *c, tn_err *e) {
     if (access(path, F_OK))
         return have ? 0 : tn_fail(e, "%s: no run to go on with (no config.json in it)", dir);
     if (!(j = run_read_meta(path, e))) return -1;
-    /* the state knows best, but not where the data lie; and it knows more than a configuration has */
+    /* the state knows best, but not where data and plug-ins lie; and it knows more than a configuration has */
     static const char *const others[] = {"data_hash", "split_hash", "train_hash", "numeric_mode"};
+    static const char *const placed[] = {"optimizer", "group"};
     json_t *config = json_deep_copy(json_object_get(j, "config"));
     for (int i = 0; i < 4 && config; i++) json_object_del(config, others[i]);
+    if (have && json_object_get(config, "plugin_hash"))
+        for (int i = 0; i < 2; i++) json_object_del(config, placed[i]);
     bad = run_config_from_json(c, config, path, e);
     json_decref(config);
     json_decref(j);

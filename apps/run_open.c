@@ -10,8 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-/* SHA-256 of a file's bytes. */
-static int hash_file(const char *path, char hex[65], tn_err *e) {
+int hash_file(const char *path, char hex[65], tn_err *e) {
     unsigned char chunk[1 << 14];
     FILE *f = fopen(path, "rb");
     if (!f) return tn_fail(e, "%s: cannot open: %s", path, strerror(errno));
@@ -39,11 +38,17 @@ tn_tick run_tick(const run *r, long step) {
 
 static int open_groups(run *r, tn_err *e) {
     for (int i = 0; i < CONFIG_GROUPS && r->config.group[i][0]; i++) {
-        char pattern[CONFIG_SPEC];
-        const char *g = r->config.group[i], *colon = strchr(g, ':');
-        if (!colon) return tn_fail(e, "--group %.80s: must be PATTERN:option=value,...", g);
-        snprintf(pattern, sizeof pattern, "%.*s", (int)(colon - g), g);
-        if (tn_optim_group(r->optim, pattern, colon + 1, e)) return -1;
+        char pattern[CONFIG_SPEC], *g = r->config.group[i];
+        size_t len = strcspn(g, "=:");
+        if (!len || !g[len] || !g[len + 1])
+            return tn_fail(
+                e,
+                "--group %.80s: must be PATTERN=option=value,... or PATTERN=NAME:option=value,..., "
+                "such as '*.bias=lr=1e-4' or '*.bias=sgd:lr=0.1'",
+                g);
+        g[len] = '='; /* one form for the record */
+        snprintf(pattern, sizeof pattern, "%.*s", (int)len, g);
+        if (tn_optim_group(r->optim, pattern, g + len + 1, e)) return -1;
     }
     return 0;
 }
@@ -119,7 +124,7 @@ static int resolve_texts(run *r, tn_err *e) {
         && tn_opts_text(tn_augment_options(), &r->augment, 0, c->augment, sizeof c->augment) < 0)
         return tn_fail(e, "a specification is longer than %d bytes", CONFIG_SPEC - 1);
     snprintf(c->gemm, sizeof c->gemm, "%s", tn_gemm_backend_name());
-    return 0;
+    return run_plugins_resolve(r, e);
 }
 
 static int open_loop(run *r, tn_err *e) {
@@ -164,7 +169,9 @@ static int plan_steps(run *r, tn_err *e) {
 static int make_identity(run *r, tn_err *e) {
     char mode[64], hex[65];
     host_numeric_mode(mode, sizeof mode);
-    json_t *j = r->identity = run_config_json(&r->config, 0);
+    run_config c = r->config;
+    if (run_plugins_identity(r, &c, e)) return -1;
+    json_t *j = r->identity = run_config_json(&c, 0);
     int bad = !j || json_object_set_new(j, "data_hash", json_string(r->set->data_hash))
               || json_object_set_new(j, "split_hash", json_string(r->set->split_hash))
               || json_object_set_new(j, "train_hash", json_string(r->set->train.hash))
@@ -250,16 +257,29 @@ static int uses_total(const tn_schedule *s) {
     return s && tn_schedule_uses_total(s);
 }
 
+/* An option that is a share of the planned steps. */
+static int planned_share(const tn_optim_def *def, const void *hp) {
+    for (const tn_opt *o = def->hp; o->name; o++)
+        if (o->type == TN_REAL_OPT && o->flags & TN_PLANNED
+            && *(const double *)((const char *)hp + o->offset) != 0)
+            return 1;
+    return 0;
+}
+
 /* Does anything between here and the weights depend on the planned length? */
 static int depends_on_total(const run *r) {
-    const tn_optim_def *def = tn_optim_definition(r->optim);
+    const tn_optim_def *def;
+    const void *hp;
     if (uses_total(r->schedule) || uses_total(r->wd_schedule)) return 1;
-    for (int i = 0; def->shrink && i < tn_params_count(r->model->params); i++) {
-        const void *hp = tn_optim_options(r->optim, tn_params_at(r->model->params, i));
+    for (int i = 0; i < tn_params_count(r->model->params); i++) {
+        const tn_param *p = tn_params_at(r->model->params, i);
+        def = tn_optim_definition_of(r->optim, p), hp = tn_optim_options(r->optim, p);
         tn_tick a = run_tick(r, 0), b = a;
         b.total = 4 * a.total;
-        if (def->shrink(hp, &a) != def->shrink(hp, &b)) return 1;
+        if (planned_share(def, hp) || (def->shrink && def->shrink(hp, &a) != def->shrink(hp, &b))) return 1;
     }
+    for (int i = 0; (def = tn_optim_wrapper(r->optim, i, &hp)); i++)
+        if (planned_share(def, hp)) return 1;
     return 0;
 }
 
@@ -293,7 +313,13 @@ static int check_identity(run *r, const json_t *old, const char *path, tn_err *e
                 path, before, after,
                 uses_total(r->schedule)      ? "its schedule"
                 : uses_total(r->wd_schedule) ? "its schedule of weight decay"
-                                             : "its decay");
+                                             : "its optimizer");
+        if (strcmp(key, "plugin_hash") == 0)
+            return tn_fail(
+                e,
+                "%s: its optimizer was loaded from a file that has changed since (%s): put the old "
+                "one back, or start a new run",
+                path, r->config.optimizer);
         if (strstr(key, "_hash"))
             return tn_fail(e, "%s: its run saw other data (%s differs): name the right ones with --data",
                            path, name);

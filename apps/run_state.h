@@ -46,6 +46,13 @@ struct run {
 
 /* run_open.c: everything that stands before the first step. Config resolved, identity and id made. */
 int run_open(run *, const run_config *, const tn_dataset *, tn_err *);
+int hash_file(const char *path, char hex[65], tn_err *); /* SHA-256 of its bytes */
+/*
+ * run_plugin.c: full paths of optimizers from files, and their hash, into the configuration; and a copy of it without
+ * their folders, for the identity.
+ */
+int run_plugins_resolve(run *, tn_err *);
+int run_plugins_identity(const run *, run_config *, tn_err *);
 void run_close(run *);
 /* The part of a resume file that is ours into r; *step: where it goes on. Refuses another run's. */
 int run_restore(run *, const char *dir, tn_err *);

@@ -9,7 +9,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static const char magic[] = TN_PLUGIN_MAGIC;
+/*
+ * TN_PLUGIN_MAGIC in two parts, so that this file's own constant is no mark where a plug-in is linked with tern.
+ */
+static const char first_byte = '\177', tail[] = "tern-optimizer";
+_Static_assert(sizeof tail + 1 == sizeof TN_PLUGIN_MAGIC, "TN_PLUGIN_MAGIC");
 
 static unsigned char *read_file(const char *path, size_t *len, tn_err *e) {
     const size_t most = (size_t)1 << 28;
@@ -66,11 +70,11 @@ static int check_mark(const char *path, const tn_plugin_mark *m, tn_err *e) {
 static int check_marks(const char *path, const unsigned char *b, size_t len, tn_err *e) {
     int found = 0;
     for (size_t i = 0; i + sizeof(tn_plugin_mark) <= len; i++) {
-        const unsigned char *at = memchr(b + i, magic[0], len - sizeof(tn_plugin_mark) - i + 1);
+        const unsigned char *at = memchr(b + i, first_byte, len - sizeof(tn_plugin_mark) - i + 1);
         tn_plugin_mark m;
         if (!at) break;
         i = (size_t)(at - b);
-        if (memcmp(at, magic, sizeof magic) != 0) continue;
+        if (memcmp(at + 1, tail, sizeof tail) != 0) continue;
         memcpy(&m, at, sizeof m);
         m.version[sizeof m.version - 1] = 0;
         if (check_mark(path, &m, e)) return -1;

@@ -139,7 +139,7 @@ void tn_report_before(tn_decay_report *r, const tn_tick *k) {
 
 static void part_range(void *arg, size_t lo, size_t hi) {
     const job *j = arg;
-    if (j->shrink != 0)
+    if (!j->def->decay_part)
         for (size_t i = lo; i < hi; i++) j->part[i] = (tn_real)(-j->shrink * (double)j->old[i]);
     else
         j->def->decay_part(j->hp, j->tick, j->tensor, j->old, j->moment, j->part, lo, hi);
@@ -157,10 +157,7 @@ static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
     double decay = 0, gradient = 0, update = 0, g = 0, w = 0;
     if (decays) {
         j.shrink = j.def->shrink ? j.def->shrink(j.hp, k) : 0;
-        if (j.shrink != 0 || j.def->decay_part)
-            tn_parallel_range(p->len, GRAIN, part_range, &j);
-        else
-            memset(j.part, 0, p->len * sizeof *j.part);
+        tn_parallel_range(p->len, GRAIN, part_range, &j);
     }
     for (size_t n = 0; n < p->len; n++) {
         const double u = (double)p->w[n] - (double)j.old[n], d = decays ? (double)j.part[n] : 0;

@@ -50,8 +50,9 @@ done
 "$tern" explain --optimizer adamw:lr=0.1,weight_decay=0.1 >out.txt
 [ "$(grep -c ' new$\|  w$' out.txt)" = 2 ] || fail "adamw does not fit on one line: $(cat out.txt)"
 
-# every optimizer, alone and beside another, fits and shows its state
+# every optimizer, alone and beside another, fits and shows its state; wrappers stand behind one
 for name in $("$tern" list optimizers | awk '/^  [a-z]/ {print $1}'); do
+    "$tern" explain --optimizer "$name" 2>&1 | grep -q "is a wrapper" && name=adamw+$name
     for more in "" "--vs adamw,sgd:momentum=0.9" "--schedule linear --grads 1e-30,-1e20,3,3,3,3,3,3,3,3,3 --w -12345.678"; do
         # shellcheck disable=SC2086
         "$tern" explain --optimizer "$name" $more >out.txt 2>err.txt || fail "$name $more: $(cat err.txt)"

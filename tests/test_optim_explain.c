@@ -95,7 +95,7 @@ static void all_parts(void **state) {
         parts_add_up(defs[i]->name, 0);
         told++;
     }
-    assert_true(told >= 7);
+    assert_true(told >= 16);
     static const char *const specs[] = {
         "adam:lr=0.1,amsgrad=on",
         "adaml2:lr=0.1,weight_decay=0.5",
@@ -112,7 +112,17 @@ static void all_parts(void **state) {
         "rmsprop:weight_decay=0.5",
         "rmsprop:weight_decay=0.5,momentum=0.9",
         "rmsprop:weight_decay=0.5,momentum=0.9,centered=on",
-        "rmsprop:centered=on"};
+        "rmsprop:centered=on",
+        "adamax:lr=0.1,weight_decay=0.5",
+        "nadam:lr=0.1,weight_decay=0.5",
+        "nadam:lr=0.1,weight_decay=0.5,decoupled_weight_decay=on",
+        "radam:lr=0.1,weight_decay=0.5,beta2=0.9",
+        "radam:lr=0.1,weight_decay=0.5,decoupled_weight_decay=on",
+        "adadelta:weight_decay=0.5",
+        "asgd:lr=0.1,weight_decay=0.5",
+        "lion:lr=0.1,weight_decay=0.5",
+        "sgdw:weight_decay=0.05",
+        "switch:at=20,lr=0.1,sgd_lr=0.01,weight_decay=0.5"};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++)
         parts_add_up(specs[i], 0), parts_add_up(specs[i], TN_NO_DECAY);
 }

@@ -90,7 +90,7 @@ static int plain_cases;
 static void against_plain(const conform_file *f) {
     double *w = malloc(CONFORM_PASSES * (size_t)f->steps * f->len * sizeof *w);
     for (int i = 0; i < f->cases; i++) {
-        if (!conform_plain(f, &f->c[i], 0, w)) break;
+        if (!conform_plain(f, &f->c[i], 0, w)) continue;
         const double d = off(f, f->c[i].expect, w);
         if (!(d <= 1e-9)) fail_msg("%s/%s: the plain reference is off by %.3g", f->family, f->c[i].name, d);
         plain_cases++;

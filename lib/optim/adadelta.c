@@ -54,6 +54,51 @@ static void adadelta_update(const void *hp, const tn_tick *k, const tn_opt_tenso
     TN_EACH_VECTOR(lo, hi, adadelta_step, c, *p);
 }
 
+/* ---- tern explain, and the penalty's part of a step ---- */
+
+static int has_l2(const void *hp) {
+    return ((const adadelta_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(penalized) {
+    return tn_penalized(((const adadelta_hp *)hp)->weight_decay, k, old);
+}
+TN_VALUE(delta_of) {
+    const double eps = ((const adadelta_hp *)hp)->eps;
+    return sqrt((double)old->slot[DELTAS][0] + eps) / sqrt((double)p->slot[SQUARES][0] + eps)
+           * penalized(hp, k, old, p);
+}
+TN_VALUE(adaptive_part) {
+    return -((const adadelta_hp *)hp)->lr * k->lr_mul * delta_of(hp, k, old, p);
+}
+static const tn_explain adadelta_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"square_avg", "rho square_avg + (1 - rho) g' g'", NULL, 0, NULL},
+    {"delta", "sqrt(acc_delta + eps) / sqrt(square_avg + eps) g'", delta_of, 0, NULL},
+    {"acc_delta", "rho acc_delta + (1 - rho) delta delta", NULL, 0, NULL},
+    {"adaptive part", "-lr_t delta", adaptive_part, 1, NULL},
+    TN_EXPLAIN_END};
+
+/* No moment: the penalty's delta of this step, for which acc_delta is needed as it was before. */
+static void adadelta_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                                 long past, size_t lo, size_t hi) {
+    const adadelta_hp *h = hp;
+    const double lambda = h->weight_decay * k->wd_mul;
+    (void)past;
+    for (size_t i = lo; i < hi; i++) {
+        const double w = (double)p->w[i], g = (double)p->g[i] + lambda * w;
+        const double squares = h->rho * (double)p->slot[SQUARES][i] + (1 - h->rho) * g * g;
+        moment[i] =
+            (tn_real)(sqrt((double)p->slot[DELTAS][i] + h->eps) / sqrt(squares + h->eps) * lambda * w);
+    }
+}
+
+static void adadelta_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                                const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const double rate = ((const adadelta_hp *)hp)->lr * k->lr_mul;
+    (void)p, (void)old;
+    for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-rate * (double)moment[i]);
+}
+
 const tn_optim_def TN_OPTIM_DEF(adadelta) = {.abi = TN_ABI,
                                              .size = sizeof(tn_optim_def),
                                              .name = "adadelta",
@@ -63,4 +108,7 @@ const tn_optim_def TN_OPTIM_DEF(adadelta) = {.abi = TN_ABI,
                                              .hp = adadelta_opts,
                                              .scope = TN_ELEMENT,
                                              .slots = adadelta_slots,
-                                             .update = adadelta_update};
+                                             .update = adadelta_update,
+                                             .explain = adadelta_explain,
+                                             .decay_track = adadelta_decay_track,
+                                             .decay_part = adadelta_decay_part};

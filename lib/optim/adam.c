@@ -10,6 +10,10 @@
  *             independent  s = s_t lambda, s_t the schedule's multiplier: Algorithm 2 there
  *             normalized   as independent, with lambda sqrt(b / (B T)) in the place of lambda, for b images a
  *                          step, B training images and T epochs: appendix B.1 there
+ *             corrected    s = lr_t^2 / lr lambda, lr the largest rate: the norm that weights settle at does not grow as
+ *                          the rate falls (Defazio, arXiv:2506.02285; timm's corrected weight decay)
+ *           cautious (Chen et al., arXiv:2510.12402): only weights that adam's step makes smaller, or leaves, decay: s w
+ *           where (m^ / root) w >= 0. It goes with each form of the decay.
  *
  * eps stands outside the root, after bias correction. With lambda = 0 all three give the same bits. amsgrad
  * (Reddi et al., ICLR 2018, as in PyTorch) divides by the largest v so far. One step:
@@ -25,12 +29,12 @@
  */
 #include "optim.h"
 
-enum { COUPLED, INDEPENDENT, NORMALIZED };
+enum { COUPLED, INDEPENDENT, NORMALIZED, CORRECTED };
 enum { FIRST, SECOND, LARGEST };
 
 typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
-    int amsgrad, decay;
+    int amsgrad, decay, cautious;
 } adam_hp;
 
 #define ADAM_OPTIONS(amsgrad_default)                                                                       \
@@ -47,9 +51,12 @@ static const tn_opt adaml2_opts[] = {ADAM_OPTIONS(0), TN_OPT_L2(adam_hp, 1e-4), 
 static const tn_opt adamw_opts[] = {
     ADAM_OPTIONS(0),
     TN_OPT_REAL(adam_hp, weight_decay, 1e-2, 0, 1e6, 0, "lambda of the decay beside the step"),
-    TN_OPT_WORD(adam_hp, decay, "coupled|independent|normalized", COUPLED,
-                "coupled: w -= lr lambda w; independent: w -= lambda w; normalized: as independent, with "
-                "lambda sqrt(batch / (images epochs)); a schedule multiplies all three"),
+    TN_OPT_WORD(
+        adam_hp, decay, "coupled|independent|normalized|corrected", COUPLED,
+        "coupled: w -= lr lambda w; independent: w -= lambda w; normalized: as independent, with "
+        "lambda sqrt(batch / (images epochs)); a schedule multiplies all three; corrected: as coupled, "
+        "with the schedule's multiplier squared"),
+    TN_OPT_BOOL(adam_hp, cautious, 0, "only weights that the step does not move away from 0 decay"),
     TN_OPT_END};
 
 static int amsgrad_check(void *hp, uint64_t given, tn_err *e) {
@@ -61,7 +68,7 @@ static int amsgrad_check(void *hp, uint64_t given, tn_err *e) {
 static int adamw_check(void *hp, uint64_t given, tn_err *e) {
     const adam_hp *h = hp;
     (void)given;
-    if (h->decay == COUPLED || h->weight_decay <= 1) return 0;
+    if (h->decay == COUPLED || h->decay == CORRECTED || h->weight_decay <= 1) return 0;
     return tn_fail(
         e,
         "optimizer adamw: weight_decay=%g is out of range with decay=%s, which takes that part of each "
@@ -82,7 +89,13 @@ typedef struct {
     tn_real rate, root_corr; /* lr_t / (1 - beta1^t), 1 / sqrt(1 - beta2^t) */
 } adam_coef;
 
-TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, size_t i, size_t n) {
+/* What of the weight is left: with cautious, all of it where the step goes away from 0. */
+static inline V vdecayed(V w, V step, tn_real shrink, int cautious) {
+    const V less = vshrunk(w, shrink);
+    return cautious ? vsel(vlt(vsign(step) * vsign(w), vset1(0)), w, less) : less;
+}
+
+TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, int cautious, size_t i, size_t n) {
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     V m = vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g);
     V v = vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vset1(c.one_minus_beta2) * g * g);
@@ -93,7 +106,8 @@ TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, size_t 
         vput(p.slot[LARGEST] + i, n, v);
     }
     V root = vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps));
-    vput(p.w + i, n, vfma(vset1(-c.rate), vquotient(m, root), vshrunk(w, c.shrink)));
+    const V step = vquotient(m, root);
+    vput(p.w + i, n, vfma(vset1(-c.rate), step, vdecayed(w, step, c.shrink, cautious)));
 }
 
 static void run(const adam_hp *h, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi, double l2,
@@ -109,10 +123,14 @@ static void run(const adam_hp *h, const tn_tick *k, const tn_opt_tensor *p, size
                          .eps = (tn_real)h->eps,
                          .rate = (tn_real)(h->lr * k->lr_mul / corr1),
                          .root_corr = (tn_real)(1 / sqrt(corr2))};
-    if (h->amsgrad)
-        TN_EACH_VECTOR(lo, hi, adam_step, c, *p, 1);
+    if (h->amsgrad && h->cautious)
+        TN_EACH_VECTOR(lo, hi, adam_step, c, *p, 1, 1);
+    else if (h->amsgrad)
+        TN_EACH_VECTOR(lo, hi, adam_step, c, *p, 1, 0);
+    else if (h->cautious)
+        TN_EACH_VECTOR(lo, hi, adam_step, c, *p, 0, 1);
     else
-        TN_EACH_VECTOR(lo, hi, adam_step, c, *p, 0);
+        TN_EACH_VECTOR(lo, hi, adam_step, c, *p, 0, 0);
 }
 
 static void adam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
@@ -130,10 +148,24 @@ static double normalization(const tn_tick *k) {
     return sqrt((double)k->batch * (double)k->steps_per_epoch / ((double)k->images * (double)k->total));
 }
 
-static double adamw_shrink(const void *hp, const tn_tick *k) {
+static double decay_factor(const void *hp, const tn_tick *k) {
     const adam_hp *h = hp;
     const double s = h->weight_decay * k->lr_mul * k->wd_mul;
-    return h->decay == COUPLED ? s * h->lr : h->decay == INDEPENDENT ? s : s * normalization(k);
+    switch (h->decay) {
+    case INDEPENDENT:
+        return s;
+    case NORMALIZED:
+        return s * normalization(k);
+    case CORRECTED:
+        return s * h->lr * k->lr_mul;
+    default:
+        return s * h->lr;
+    }
+}
+
+/* Cautious decay is not one factor for all weights; adamw_decay_part tells it. */
+static double adamw_shrink(const void *hp, const tn_tick *k) {
+    return ((const adam_hp *)hp)->cautious ? 0 : decay_factor(hp, k);
 }
 
 static void adamw_decide(const void *hp, const tn_tick *k, const double acc[], double shared[]) {
@@ -143,7 +175,7 @@ static void adamw_decide(const void *hp, const tn_tick *k, const double acc[], d
 }
 
 static void adamw_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
-    run(hp, k, p, lo, hi, 0, adamw_shrink(hp, k));
+    run(hp, k, p, lo, hi, 0, decay_factor(hp, k));
 }
 
 /* ---- tern explain ---- */
@@ -161,6 +193,10 @@ static int is_normalized(const void *hp) {
     return has_decay(hp) && ((const adam_hp *)hp)->decay == NORMALIZED;
 }
 
+static int is_corrected(const void *hp) {
+    return has_decay(hp) && ((const adam_hp *)hp)->decay == CORRECTED;
+}
+
 TN_VALUE(penalized) {
     return tn_penalized(((const adam_hp *)hp)->weight_decay, k, old);
 }
@@ -176,8 +212,11 @@ TN_VALUE(adaptive_part) {
     const double root = sqrt(second_corrected(hp, k, old, p)) + h->eps;
     return -h->lr * k->lr_mul * first_corrected(hp, k, old, p) / root;
 }
+static int is_spared(const adam_hp *h, tn_real m, tn_real w) {
+    return h->cautious && ((m < 0 && w > 0) || (m > 0 && w < 0));
+}
 TN_VALUE(decay_part) {
-    return old->flags & TN_NO_DECAY ? 0 : -adamw_shrink(hp, k) * (double)old->w[0];
+    return is_spared(hp, p->slot[FIRST][0], old->w[0]) ? 0 : tn_shrunk_by(decay_factor(hp, k), old);
 }
 #define ADAM_EXPLAIN(G)                                                        \
     {"m", "beta1 m + (1 - beta1) " G, NULL, 0, NULL},                          \
@@ -195,6 +234,7 @@ static const tn_explain adamw_explain[] = {
     {"decay part", "-lr_t lambda w", decay_part, 1, is_coupled},
     {"decay part", "-s_t lambda w", decay_part, 1, is_independent},
     {"decay part", "-s_t lambda sqrt(b / (B T)) w", decay_part, 1, is_normalized},
+    {"decay part", "-lr_t^2 / lr lambda w", decay_part, 1, is_corrected},
     TN_EXPLAIN_END};
 
 /* ---- the penalty's part of a step ---- */
@@ -202,14 +242,7 @@ static const tn_explain adamw_explain[] = {
 static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                                long past, size_t lo, size_t hi) {
     const adam_hp *h = hp;
-    const double lambda = h->weight_decay * k->wd_mul;
-    const tn_real b = (tn_real)h->beta1, c = (tn_real)((1 - h->beta1) * lambda),
-                  begin = (tn_real)((1 - tn_exact_powi(h->beta1, past + 1)) * lambda);
-    const tn_real *w = p->w;
-    if (past >= 0)
-        for (size_t i = lo; i < hi; i++) moment[i] = begin * w[i];
-    else
-        for (size_t i = lo; i < hi; i++) moment[i] = b * moment[i] + c * w[i];
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
 }
 
 static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
@@ -221,6 +254,14 @@ static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_ten
     (void)old;
     for (size_t i = lo; i < hi; i++)
         part[i] = (tn_real)(-rate * (double)moment[i] / (sqrt((double)v[i]) * corr + h->eps));
+}
+
+static void adamw_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                             const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const double s = decay_factor(hp, k);
+    (void)moment;
+    for (size_t i = lo; i < hi; i++)
+        part[i] = is_spared(hp, p->slot[FIRST][i], old[i]) ? 0 : (tn_real)(-s * (double)old[i]);
 }
 
 #define ADAM_DEF(name_)                                                                      \
@@ -250,5 +291,6 @@ const tn_optim_def TN_OPTIM_DEF(adamw) = {
     .check = adamw_check,
     .decide = adamw_decide,
     .update = adamw_update,
+    .decay_part = adamw_decay_part,
     .shrink = adamw_shrink,
     .explain = adamw_explain};

@@ -56,6 +56,43 @@ static void adamax_update(const void *hp, const tn_tick *k, const tn_opt_tensor 
     TN_EACH_VECTOR(lo, hi, adamax_step, c, *p);
 }
 
+/* ---- tern explain, and the penalty's part of a step ---- */
+
+static int has_l2(const void *hp) {
+    return ((const adamax_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(penalized) {
+    return tn_penalized(((const adamax_hp *)hp)->weight_decay, k, old);
+}
+TN_VALUE(first_corrected) {
+    return (double)p->slot[FIRST][0] / (1 - tn_exact_powi(((const adamax_hp *)hp)->beta1, k->t));
+}
+TN_VALUE(adaptive_part) {
+    return -((const adamax_hp *)hp)->lr * k->lr_mul * first_corrected(hp, k, old, p)
+           / (double)p->slot[LARGEST][0];
+}
+static const tn_explain adamax_explain[] = {{"g'", "g + lambda w", penalized, 0, has_l2},
+                                            {"m", "beta1 m + (1 - beta1) g'", NULL, 0, NULL},
+                                            {"u", "max(beta2 u, |g'| + eps)", NULL, 0, NULL},
+                                            {"m^", "m / (1 - beta1^t)", first_corrected, 0, NULL},
+                                            {"adaptive part", "-lr_t m^ / u", adaptive_part, 1, NULL},
+                                            TN_EXPLAIN_END};
+
+static void adamax_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                               long past, size_t lo, size_t hi) {
+    const adamax_hp *h = hp;
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
+}
+
+static void adamax_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const adamax_hp *h = hp;
+    const double rate = h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t));
+    (void)old;
+    for (size_t i = lo; i < hi; i++)
+        part[i] = (tn_real)(-rate * (double)moment[i] / (double)p->slot[LARGEST][i]);
+}
+
 const tn_optim_def TN_OPTIM_DEF(adamax) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -66,4 +103,7 @@ const tn_optim_def TN_OPTIM_DEF(adamax) = {
     .hp = adamax_opts,
     .scope = TN_ELEMENT,
     .slots = adamax_slots,
-    .update = adamax_update};
+    .update = adamax_update,
+    .explain = adamax_explain,
+    .decay_track = adamax_decay_track,
+    .decay_part = adamax_decay_part};

@@ -54,10 +54,14 @@ TN_STEP asgd_step(const asgd_coef c, const tn_opt_tensor p, int averages, size_t
     vput(p.slot[AVERAGE] + i, n, vflush(w));
 }
 
+static double rate_of(const asgd_hp *h, const tn_tick *k) {
+    const double lr = h->lr * k->lr_mul;
+    return lr / tn_exact_pow(1 + h->lambd * lr * (double)(k->t - 1), h->alpha);
+}
+
 static void asgd_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
     const asgd_hp *h = hp;
-    const double lr = h->lr * k->lr_mul, t = (double)(k->t - 1);
-    const double eta = lr / tn_exact_pow(1 + h->lambd * lr * t, h->alpha);
+    const double t = (double)(k->t - 1), eta = rate_of(h, k);
     const asgd_coef c = {.eta = (tn_real)eta,
                          .l2 = tn_l2_of(h->weight_decay, k, p),
                          .shrink = (tn_real)(h->lambd * eta),
@@ -73,6 +77,39 @@ static void asgd_eval_weights(const void *hp, const tn_tick *k, const tn_opt_ten
     memcpy(out, p->slot[AVERAGE], p->n * sizeof *out);
 }
 
+/* ---- tern explain, and the penalty's part of a step ---- */
+
+static int has_l2(const void *hp) {
+    return ((const asgd_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(eta) {
+    return rate_of(hp, k);
+}
+TN_VALUE(penalized) {
+    return tn_penalized(((const asgd_hp *)hp)->weight_decay, k, old);
+}
+TN_VALUE(gradient_part) {
+    return -rate_of(hp, k) * penalized(hp, k, old, p);
+}
+TN_VALUE(own_decay) {
+    return -((const asgd_hp *)hp)->lambd * rate_of(hp, k) * (double)old->w[0];
+}
+static const tn_explain asgd_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"eta", "lr_t / (1 + lambd lr_t (t - 1))^alpha", eta, 0, NULL},
+    {"gradient part", "-eta g'", gradient_part, 1, NULL},
+    {"decay part", "-lambd eta w, the method's own", own_decay, 1, NULL},
+    {"ax", "ax + (w - ax) / max(1, t - 1 - t0), of the new w", NULL, 0, NULL},
+    TN_EXPLAIN_END};
+
+/* Of weight_decay alone: lambd is part of the method. */
+static void asgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                            const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const double c = -rate_of(hp, k) * ((const asgd_hp *)hp)->weight_decay * k->wd_mul;
+    (void)p, (void)moment;
+    for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(c * (double)old[i]);
+}
+
 const tn_optim_def TN_OPTIM_DEF(asgd) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -85,4 +122,6 @@ const tn_optim_def TN_OPTIM_DEF(asgd) = {
     .slots = asgd_slots,
     .begin = asgd_begin,
     .update = asgd_update,
-    .eval_weights = asgd_eval_weights};
+    .eval_weights = asgd_eval_weights,
+    .explain = asgd_explain,
+    .decay_part = asgd_decay_part};

@@ -53,6 +53,29 @@ static void lion_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p
     TN_EACH_VECTOR(lo, hi, lion_step, c, *p);
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const lion_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(mixed) {
+    const double beta1 = ((const lion_hp *)hp)->beta1;
+    return beta1 * (double)old->slot[FIRST][0] + (1 - beta1) * (double)old->g[0];
+}
+TN_VALUE(sign_part) {
+    const double c = mixed(hp, k, old, p);
+    return -((const lion_hp *)hp)->lr * k->lr_mul * (c > 0 ? 1 : c < 0 ? -1 : c);
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(lion_shrink(hp, k), old);
+}
+static const tn_explain lion_explain[] = {
+    {"c", "beta1 m + (1 - beta1) g, with m before the step", mixed, 0, NULL},
+    {"m", "beta2 m + (1 - beta2) g", NULL, 0, NULL},
+    {"sign part", "-lr_t sign(c)", sign_part, 1, NULL},
+    {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(lion) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -64,4 +87,5 @@ const tn_optim_def TN_OPTIM_DEF(lion) = {
     .scope = TN_ELEMENT,
     .slots = lion_slots,
     .update = lion_update,
-    .shrink = lion_shrink};
+    .shrink = lion_shrink,
+    .explain = lion_explain};

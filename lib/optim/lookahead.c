@@ -15,7 +15,7 @@ typedef struct {
 } lookahead_hp;
 
 static const tn_opt lookahead_opts[] = {
-    TN_OPT_INT(lookahead_hp, k, 5, 1, 1e15, "steps between two of the slow weights"),
+    TN_OPT_INT(lookahead_hp, k, 5, 1, 1e9, "steps between two of the slow weights"),
     TN_OPT_REAL(lookahead_hp, alpha, 0.5, 0, 1, TN_OPEN_MIN, "how far the slow weights follow"), TN_OPT_END};
 
 static int lookahead_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {

@@ -85,6 +85,71 @@ static void nadam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *
     TN_EACH_VECTOR(lo, hi, nadam_step, c, *p);
 }
 
+/* ---- tern explain, and the penalty's part of a step ---- */
+
+static int has_l2(const void *hp) {
+    return ((const nadam_hp *)hp)->weight_decay != 0 && !((const nadam_hp *)hp)->decoupled_weight_decay;
+}
+static int has_decay(const void *hp) {
+    return ((const nadam_hp *)hp)->weight_decay != 0 && ((const nadam_hp *)hp)->decoupled_weight_decay;
+}
+TN_VALUE(penalized) {
+    return tn_penalized(has_l2(hp) ? ((const nadam_hp *)hp)->weight_decay : 0, k, old);
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(nadam_shrink(hp, k), old);
+}
+
+/* What g' and m are multiplied with. */
+TN_VALUE(of_g) {
+    return (1 - momentum_at(hp, k->t)) / (1 - p->shared[PRODUCT]);
+}
+TN_VALUE(of_m) {
+    const double next = momentum_at(hp, k->t + 1);
+    return next / (1 - p->shared[PRODUCT] * next);
+}
+TN_VALUE(ahead) {
+    return of_g(hp, k, old, p) * penalized(hp, k, old, p) + of_m(hp, k, old, p) * (double)p->slot[FIRST][0];
+}
+TN_VALUE(second_corrected) {
+    return (double)p->slot[SECOND][0] / (1 - tn_exact_powi(((const nadam_hp *)hp)->beta2, k->t));
+}
+TN_VALUE(adaptive_part) {
+    const nadam_hp *h = hp;
+    return -h->lr * k->lr_mul * ahead(hp, k, old, p) / (sqrt(second_corrected(hp, k, old, p)) + h->eps);
+}
+static const tn_explain nadam_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"m", "beta1 m + (1 - beta1) g'", NULL, 0, NULL},
+    {"v", "beta2 v + (1 - beta2) g' g'", NULL, 0, NULL},
+    {"m~", "(1 - mu_t) / (1 - P_t) g' + mu_(t+1) / (1 - P_(t+1)) m", ahead, 0, NULL},
+    {"v^", "v / (1 - beta2^t)", second_corrected, 0, NULL},
+    {"adaptive part", "-lr_t m~ / (sqrt(v^) + eps)", adaptive_part, 1, NULL},
+    {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
+static void nadam_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                              long past, size_t lo, size_t hi) {
+    const nadam_hp *h = hp;
+    if (h->decoupled_weight_decay) return;
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
+}
+
+static void nadam_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                             const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const nadam_hp *h = hp;
+    if (h->decoupled_weight_decay) {
+        tn_shrink_part(nadam_shrink(hp, k), old, part, lo, hi);
+        return;
+    }
+    const double rate = h->lr * k->lr_mul, corr = 1 / sqrt(1 - tn_exact_powi(h->beta2, k->t));
+    const double now = of_g(hp, k, p, p) * h->weight_decay * k->wd_mul, then = of_m(hp, k, p, p);
+    for (size_t i = lo; i < hi; i++) {
+        const double root = sqrt((double)p->slot[SECOND][i]) * corr + h->eps;
+        part[i] = (tn_real)(-rate * (now * (double)old[i] + then * (double)moment[i]) / root);
+    }
+}
+
 const tn_optim_def TN_OPTIM_DEF(nadam) = {.abi = TN_ABI,
                                           .size = sizeof(tn_optim_def),
                                           .name = "nadam",
@@ -96,4 +161,7 @@ const tn_optim_def TN_OPTIM_DEF(nadam) = {.abi = TN_ABI,
                                           .slots = nadam_slots,
                                           .decide = nadam_decide,
                                           .update = nadam_update,
-                                          .shrink = nadam_shrink};
+                                          .shrink = nadam_shrink,
+                                          .explain = nadam_explain,
+                                          .decay_track = nadam_decay_track,
+                                          .decay_part = nadam_decay_part};

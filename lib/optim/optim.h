@@ -57,6 +57,10 @@ static inline tn_real tn_l2_of(double weight_decay, const tn_tick *k, const tn_o
 #define TN_VALUE(NAME)                                                               \
     static double NAME(TN_UNUSED_ARG const void *hp, TN_UNUSED_ARG const tn_tick *k, \
                        TN_UNUSED_ARG const tn_opt_tensor *old, TN_UNUSED_ARG const tn_opt_tensor *p)
+/* -shrink w of a weight that decays. */
+static inline double tn_shrunk_by(double shrink, const tn_opt_tensor *old) {
+    return old->flags & TN_NO_DECAY ? 0 : -shrink * (double)old->w[0];
+}
 #define TN_EXPLAIN_END \
     { NULL, NULL, NULL, 0, NULL }
 
@@ -127,6 +131,25 @@ static inline V vsign(V x) {
     return vsel(VMASK(x == x), vsel(veq(x, vset1(0)), vset1(0), one), x);
 }
 
+/*
+ * Sums of squares in double: element i belongs to lane i mod TN_LANES at every level. The square of a float is exact, so
+ * that whether it is fused into the sum changes no bit.
+ */
+static inline void vadd_squares(double lane[TN_LANES], V x, size_t i, size_t n) {
+    tn_real t[VL];
+    vstore(t, x);
+    double *at = lane + i % TN_LANES;
+    if (n == VL)
+        for (size_t l = 0; l < VL; l++) at[l] += (double)t[l] * (double)t[l];
+    else
+        for (size_t l = 0; l < n; l++) at[l] += (double)t[l] * (double)t[l];
+}
+static inline double tn_add_lanes(double lane[TN_LANES]) {
+    for (int half = TN_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++) lane[l] += lane[l + half];
+    return lane[0];
+}
+
 /* Neither 0 nor -0; of the bits, as a loop tests these where it does not compare numbers. */
 static inline int tn_is_on(tn_real factor) {
     tn_real zero = 0;
@@ -139,5 +162,26 @@ static inline V vpenalized(V g, tn_real l2, V w) {
 /* w - shrink w, likewise. */
 static inline V vshrunk(V w, tn_real shrink) {
     return tn_is_on(shrink) ? vfma(vset1(-shrink), w, w) : w;
+}
+/* A penalty's moment: moment = b moment + c w, or first w. See decay_track. */
+TN_STEP tn_moment_step(tn_real *moment, const tn_real *w, tn_real b, tn_real c, size_t i, size_t n) {
+    vput(moment + i, n, vfma(vset1(b), vget(moment + i, n), vset1(c) * vget(w + i, n)));
+}
+TN_STEP tn_moment_first(tn_real *moment, const tn_real *w, tn_real first, size_t i, size_t n) {
+    vput(moment + i, n, vset1(first) * vget(w + i, n));
+}
+/* decay_part of w *= 1 - shrink, for definitions that have other decay as well. */
+static inline void tn_shrink_part(double shrink, const tn_real *old, tn_real *part, size_t lo, size_t hi) {
+    for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-shrink * (double)old[i]);
+}
+/* decay_track of an average of gradients: moment = beta moment + (1 - beta) lambda w. */
+static inline void tn_track_average(double beta, double lambda, const tn_opt_tensor *p, tn_real *moment,
+                                    long past, size_t lo, size_t hi) {
+    const tn_real b = (tn_real)beta, c = (tn_real)((1 - beta) * lambda);
+    const tn_real first = (tn_real)((1 - tn_exact_powi(beta, past + 1)) * lambda);
+    if (past >= 0)
+        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, first);
+    else
+        TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, b, c);
 }
 #endif

@@ -82,6 +82,65 @@ static void radam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *
         TN_EACH_VECTOR(lo, hi, radam_step, c, *p, 0);
 }
 
+/* ---- tern explain, and the penalty's part of a step ---- */
+
+static int has_l2(const void *hp) {
+    return ((const radam_hp *)hp)->weight_decay != 0 && !((const radam_hp *)hp)->decoupled_weight_decay;
+}
+static int has_decay(const void *hp) {
+    return ((const radam_hp *)hp)->weight_decay != 0 && ((const radam_hp *)hp)->decoupled_weight_decay;
+}
+TN_VALUE(penalized) {
+    return tn_penalized(has_l2(hp) ? ((const radam_hp *)hp)->weight_decay : 0, k, old);
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(radam_shrink(hp, k), old);
+}
+
+TN_VALUE(first_corrected) {
+    return (double)p->slot[FIRST][0] / (1 - tn_exact_powi(((const radam_hp *)hp)->beta1, k->t));
+}
+/* What multiplies m^: 1 where the adaptive rate is left out. */
+static double factor_of(const radam_hp *h, const tn_tick *k, double v) {
+    const double r = rectified(h, k->t);
+    return r > 0 ? r / (sqrt(v) + h->eps) : 1;
+}
+TN_VALUE(scale) {
+    return factor_of(hp, k, (double)p->slot[SECOND][0]);
+}
+TN_VALUE(adaptive_part) {
+    return -((const radam_hp *)hp)->lr * k->lr_mul * first_corrected(hp, k, old, p) * scale(hp, k, old, p);
+}
+static const tn_explain radam_explain[] = {
+    {"g'", "g + lambda w", penalized, 0, has_l2},
+    {"m", "beta1 m + (1 - beta1) g'", NULL, 0, NULL},
+    {"v", "beta2 v + (1 - beta2) g' g'", NULL, 0, NULL},
+    {"m^", "m / (1 - beta1^t)", first_corrected, 0, NULL},
+    {"scale", "r_t sqrt(1 - beta2^t) / (sqrt(v) + eps); 1 in the first steps, where rho_t <= 5", scale, 0,
+     NULL},
+    {"adaptive part", "-lr_t m^ scale", adaptive_part, 1, NULL},
+    {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
+static void radam_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
+                              long past, size_t lo, size_t hi) {
+    const radam_hp *h = hp;
+    if (h->decoupled_weight_decay) return;
+    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
+}
+
+static void radam_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                             const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const radam_hp *h = hp;
+    if (h->decoupled_weight_decay) {
+        tn_shrink_part(radam_shrink(hp, k), old, part, lo, hi);
+        return;
+    }
+    const double rate = h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t));
+    for (size_t i = lo; i < hi; i++)
+        part[i] = (tn_real)(-rate * (double)moment[i] * factor_of(h, k, (double)p->slot[SECOND][i]));
+}
+
 const tn_optim_def TN_OPTIM_DEF(radam) = {.abi = TN_ABI,
                                           .size = sizeof(tn_optim_def),
                                           .name = "radam",
@@ -92,4 +151,7 @@ const tn_optim_def TN_OPTIM_DEF(radam) = {.abi = TN_ABI,
                                           .scope = TN_ELEMENT,
                                           .slots = radam_slots,
                                           .update = radam_update,
-                                          .shrink = radam_shrink};
+                                          .shrink = radam_shrink,
+                                          .explain = radam_explain,
+                                          .decay_track = radam_decay_track,
+                                          .decay_part = radam_decay_part};

@@ -70,6 +70,19 @@ static void rprop_update(const void *hp, const tn_tick *k, const tn_opt_tensor *
     TN_EACH_VECTOR(lo, hi, rprop_step, c, *p);
 }
 
+/* ---- tern explain ---- */
+
+TN_VALUE(sign_part) {
+    const double g = (double)p->slot[PREVIOUS][0];
+    return -k->lr_mul * (g > 0 ? 1 : g < 0 ? -1 : 0) * (double)p->slot[STEP_SIZE][0];
+}
+static const tn_explain rprop_explain[] = {
+    {"step_size", "times etaplus where g and prev have one sign, etaminus where they have two", NULL, 0,
+     NULL},
+    {"prev", "g, or 0 where the sign turned", NULL, 0, NULL},
+    {"sign part", "-s_t sign(prev) step_size", sign_part, 1, NULL},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(rprop) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -81,4 +94,5 @@ const tn_optim_def TN_OPTIM_DEF(rprop) = {
     .scope = TN_ELEMENT,
     .check = rprop_check,
     .slots = rprop_slots,
-    .update = rprop_update};
+    .update = rprop_update,
+    .explain = rprop_explain};

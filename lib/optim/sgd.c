@@ -113,7 +113,7 @@ TN_VALUE(gradient_part) {
     return -h->lr * k->lr_mul * (h->nesterov ? g + h->momentum * buf : buf);
 }
 TN_VALUE(decay_part) {
-    return old->flags & TN_NO_DECAY ? 0 : -sgd_shrink(hp, k) * (double)old->w[0];
+    return tn_shrunk_by(sgd_shrink(hp, k), old);
 }
 static const tn_explain sgd_explain[] = {
     {"g'", "g + lambda w", penalized, 0, has_l2},
@@ -129,7 +129,7 @@ static const tn_explain sgd_explain[] = {
 static void sgd_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                             long past, size_t lo, size_t hi) {
     const sgd_hp *h = hp;
-    if (h->momentum == 0) return;
+    if (h->momentum == 0 || h->decay == DECAY_DECOUPLED) return;
     const double lambda = h->weight_decay * k->wd_mul, b = h->momentum, kept = tn_exact_powi(b, past + 1);
     const double take = k->t == 1 ? 1 : 1 - h->dampening;
     /* the sum of the powers of b, the oldest of which came undamped when it was step 1 */
@@ -137,11 +137,10 @@ static void sgd_decay_track(const void *hp, const tn_tick *k, const tn_opt_tenso
     const double begin =
         lambda * ((1 - h->dampening) * powers + (past + 1 == k->t ? h->dampening * kept / b : 0));
     const tn_real f = (tn_real)b, c = (tn_real)(take * lambda), first = (tn_real)begin;
-    const tn_real *w = p->w;
     if (past >= 0)
-        for (size_t i = lo; i < hi; i++) moment[i] = first * w[i];
+        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, first);
     else
-        for (size_t i = lo; i < hi; i++) moment[i] = f * moment[i] + c * w[i];
+        TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, f, c);
 }
 
 static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
@@ -151,6 +150,10 @@ static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor
     const double now = h->momentum == 0 || h->nesterov ? rate * l2 : 0; /* times w before the step */
     const double then = h->nesterov ? rate * h->momentum : h->momentum != 0 ? rate : 0;
     (void)p;
+    if (h->decay == DECAY_DECOUPLED) {
+        tn_shrink_part(sgd_shrink(hp, k), old, part, lo, hi);
+        return;
+    }
     for (size_t i = lo; i < hi; i++) part[i] = (tn_real) - (now * (double)old[i] + then * (double)moment[i]);
 }
 

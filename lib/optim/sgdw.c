@@ -50,6 +50,23 @@ static void sgdw_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p
     TN_EACH_VECTOR(lo, hi, sgdw_step, c, *p);
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const sgdw_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(gradient_part) {
+    return -(double)p->slot[BUFFER][0];
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(sgdw_shrink(hp, k), old);
+}
+static const tn_explain sgdw_explain[] = {
+    {"momentum_buffer", "momentum momentum_buffer + lr_t g", NULL, 0, NULL},
+    {"gradient part", "-momentum_buffer", gradient_part, 1, NULL},
+    {"decay part", "-s_t lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(sgdw) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -61,4 +78,5 @@ const tn_optim_def TN_OPTIM_DEF(sgdw) = {
     .scope = TN_ELEMENT,
     .slots = sgdw_slots,
     .update = sgdw_update,
-    .shrink = sgdw_shrink};
+    .shrink = sgdw_shrink,
+    .explain = sgdw_explain};

@@ -21,9 +21,9 @@ static const tn_opt swa_opts[] = {
         swa_hp, start, 0.75, 0, 1, TN_OPEN_MAX | TN_PLANNED,
         "share of the planned steps after which averaging begins; evaluation is on the average, while "
         "running statistics of batch norm stay those of the training weights"),
-    TN_OPT_INT(swa_hp, start_step, 0, 0, 1e15,
+    TN_OPT_INT(swa_hp, start_step, 0, 0, 1e9,
                "first step that is averaged, in the place of start; 0: by start"),
-    TN_OPT_INT(swa_hp, every, 0, 0, 1e15, "averages every so many steps; 0: at the end of each epoch"),
+    TN_OPT_INT(swa_hp, every, 0, 0, 1e9, "averages every so many steps; 0: at the end of each epoch"),
     TN_OPT_END};
 
 static int swa_check(void *hp, uint64_t given, tn_err *e) {

@@ -87,6 +87,42 @@ static void switch_update(const void *hp, const tn_tick *k, const tn_opt_tensor 
         TN_EACH_VECTOR(lo, hi, sgd_step, c, *p, 0);
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const switch_hp *)hp)->weight_decay != 0;
+}
+static int is_adam(const void *hp, const tn_tick *k) {
+    return k->t <= ((const switch_hp *)hp)->at;
+}
+TN_VALUE(rate) {
+    return rate_at(hp, k);
+}
+TN_VALUE(first_corrected) {
+    const double corr = is_adam(hp, k) ? 1 - tn_exact_powi(((const switch_hp *)hp)->beta1, k->t) : 1;
+    return (double)p->slot[FIRST][0] / corr;
+}
+TN_VALUE(root) {
+    const switch_hp *h = hp;
+    if (!is_adam(hp, k)) return 1;
+    return sqrt((double)p->slot[SECOND][0] / (1 - tn_exact_powi(h->beta2, k->t))) + h->eps;
+}
+TN_VALUE(gradient_part) {
+    return -rate_at(hp, k) * first_corrected(hp, k, old, p) / root(hp, k, old, p);
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(switch_shrink(hp, k), old);
+}
+static const tn_explain switch_explain[] = {
+    {"rate", "lr_t of Adam up to step at, then sgd_lr times s_t", rate, 0, NULL},
+    {"m", "Adam: beta1 m + (1 - beta1) g; SGD: momentum m + g, which begins anew", NULL, 0, NULL},
+    {"v", "Adam: beta2 v + (1 - beta2) g g", NULL, 0, NULL},
+    {"m^", "Adam: m / (1 - beta1^t); SGD: m", first_corrected, 0, NULL},
+    {"root", "Adam: sqrt(v / (1 - beta2^t)) + eps; SGD: 1", root, 0, NULL},
+    {"gradient part", "-rate m^ / root", gradient_part, 1, NULL},
+    {"decay part", "-rate lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(switch) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -98,4 +134,5 @@ const tn_optim_def TN_OPTIM_DEF(switch) = {
     .scope = TN_ELEMENT,
     .slots = switch_slots,
     .update = switch_update,
-    .shrink = switch_shrink};
+    .shrink = switch_shrink,
+    .explain = switch_explain};

@@ -18,6 +18,7 @@ from common import SOURCE, splitmix64
 
 FORMAT = "tern-optim-vectors-1"
 STEPS, SHOWN, STATE_SHOWN = 24, (1, 2, 10, 24), (24,)
+LATE, LATE_SHOWN = 15, (1, 15, 16, 24)      # the late spike, and the steps shown with it
 
 
 def odd(n, seed, scale=1.0):
@@ -56,7 +57,7 @@ GRADIENTS = {
     "tiny": filled(lambda t, i: 1e-8),
     "zeros": filled(lambda t, i: 0),
     "spike": filled(lambda t, i: 1e4 if t == 1 else 0),        # then silence
-    "late_spike": filled(lambda t, i: 1e4 if t == 15 else 0),  # after a silence
+    "late_spike": filled(lambda t, i: 1e4 if t == LATE else 0),  # after a silence
     "signs": filled(lambda t, i: 0.5 if (t + i) % 2 == 0 else -0.5),
 }
 SPECIAL = ("random", "tiny", "zeros", "spike", "late_spike", "signs")
@@ -68,6 +69,8 @@ EVERY = tuple(range(1, STEPS + 1))
 def case(name, options, gradients="random", lr_mul=None, wd_mul=None, tol=1e-12, shown=SHOWN, state_shown=None,
          only=None, note=None):
     """only: names of the references that know this case ("torch", "optax", "plain"); None: all."""
+    if gradients == "late_spike" and shown == SHOWN:
+        shown = LATE_SHOWN
     return dict(name=name, options=options, gradients=gradients, lr_mul=lr_mul, wd_mul=wd_mul, tol=tol, shown=shown,
                 state_shown=state_shown or (shown if shown == EVERY else STATE_SHOWN), only=only, note=note)
 

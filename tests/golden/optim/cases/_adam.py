@@ -20,6 +20,7 @@ def moments(state):
 def cases(**extra):
     """extra: the decay."""
     opt = lambda **kw: dict(kw, **extra)
+    yield case("defaults", {})
     yield case("every_step", opt(lr=0.01), shown=EVERY)
     yield case("lr_1e-8", opt(lr=1e-8))
     yield case("lr_10", opt(lr=10.0))

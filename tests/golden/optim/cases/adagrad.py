@@ -8,6 +8,7 @@ REFERENCES = (Torch(lambda o: ("Adagrad", o), {"sum": "sum"}),)
 
 
 def cases():
+    yield case("defaults", {})
     yield case("every_step", dict(lr=0.1, weight_decay=0.1), shown=EVERY)
     yield case("eps_1e-3", dict(lr=0.01, eps=1e-3))
     yield case("eps_small_gradients", dict(lr=0.01, eps=1e-8), "small")

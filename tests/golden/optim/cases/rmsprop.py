@@ -9,6 +9,7 @@ REFERENCES = (Torch(lambda o: ("RMSprop", o), {"square_avg": "square_avg", "grad
 
 
 def cases():
+    yield case("defaults", {})
     yield case("every_step", dict(lr=0.001, momentum=0.9, weight_decay=0.1), shown=EVERY)
     yield case("alpha_0.9", dict(lr=0.001, alpha=0.9))
     yield case("alpha_0", dict(lr=0.001, alpha=0.0))

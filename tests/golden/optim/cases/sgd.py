@@ -30,6 +30,7 @@ REFERENCES = (
 
 
 def cases():
+    yield case("defaults", {})
     yield case("every_step", dict(lr=0.1, momentum=0.9, weight_decay=0.01), shown=EVERY)
     yield case("plain", dict(lr=0.1))
     yield case("plain_1e-8", dict(lr=1e-8))
