@@ -100,7 +100,8 @@ static void say(judged *j, const conform_file *f, const conform_case *c, const c
                 conform_verdict v, const char *refused) {
     /* An option that a plug-in does not have is no mistake of it. */
     const int ok = !refused && r->deviation <= c->tol;
-    const int left_out = refused && j->o->optimizer[0] && strstr(refused, "has no option");
+    const int left_out = refused && j->o->optimizer[0]
+                         && (strstr(refused, "has no option") || strstr(refused, "unknown option"));
     const char *verdict = ok ? "ok" : left_out ? "left out" : "FAILED";
     char name[160], text[600];
     snprintf(name, sizeof name, "%s/%s", f->family, c->name);

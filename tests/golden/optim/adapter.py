@@ -90,6 +90,8 @@ def plain(case, tensors, bad=None):
     if family not in ("sgd", "adam", "adaml2", "adamw") or o.get("decay", "l2") not in (
             "l2", "decoupled", "coupled", "independent"):
         return None
+    if any(v is True and k not in ("amsgrad", "nesterov") for k, v in o.items()):
+        return None
     beside = family == "adamw" or o.get("decay") == "decoupled"
     beside = {"decay_moments": False, "decay_beside": True}.get(bad, beside)
     rate = 1.0 if (o.get("decay") == "independent") != (bad == "decay_no_lr") else o["lr"]
