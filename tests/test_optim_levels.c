@@ -29,6 +29,27 @@ static const char *const OPTIONS[] = {
     "adaml2:weight_decay=0.1",
     "adamw:weight_decay=0.1",
     "adamw:weight_decay=0.1,decay=independent,amsgrad=on",
+    "adamw:weight_decay=0.1,cautious=on",
+    "adamw:weight_decay=0.1,decay=corrected,cautious=on,amsgrad=on",
+    "lion:weight_decay=0.1",
+    "adamax:weight_decay=0.1,eps=0",
+    "nadam:weight_decay=0.1",
+    "nadam:weight_decay=0.1,decoupled_weight_decay=on",
+    "radam:weight_decay=0.1,beta2=0.9",
+    "radam:weight_decay=0.1,decoupled_weight_decay=on",
+    "adadelta:weight_decay=0.1",
+    "rprop:",
+    "asgd:weight_decay=0.1,lambd=0.1",
+    "asgd:t0=1",
+    "sgdw:weight_decay=0.1",
+    "switch:at=2,weight_decay=0.1",
+    "switch:at=9",
+    "lamb:weight_decay=0.1",
+    "adan:weight_decay=0.1",
+    "adan:weight_decay=0.1,no_prox=on",
+    "schedulefree_adamw:weight_decay=0.1,warmup_steps=2",
+    "schedulefree_sgd:weight_decay=0.1",
+    "adafactor:weight_decay=0.1",
 };
 #define COUNT(a) ((int)(sizeof(a) / sizeof *(a)))
 enum { STEPS = 4 };
@@ -149,17 +170,20 @@ static void test_subnormal_state(void **unused) {
     const tn_kernels_t *level = tn_kernels_get(NULL);
     for (int c = 0; c < COUNT(OPTIONS); c++) {
         enum { LEN = 37 };
+        if (strstr(OPTIONS[c], "switch:at=2")) continue; /* what Adam left is not read after it */
         rig r = rig_at(level, OPTIONS[c], LEN);
         run(&r, 0);
         tn_real *x;
+        const char *slot;
         for (int k = 0; (x = tn_optim_slot(r.o, 0, k, NULL, NULL)); k++)
             for (int i = 0; i < LEN; i++) x[i] = normal / (tn_real)(2 << i % 8);
         for (int i = 0; i < LEN; i++) r.p[0]->g[i] = 0, r.p[0]->w[i] = 0;
         tn_tick t = tn_tick_at(STEPS + 1, STEPS + 1, NULL, NULL);
         tn_optim_step(r.o, &t);
-        for (int k = 0; (x = tn_optim_slot(r.o, 0, k, NULL, NULL)); k++)
+        for (int k = 0; (x = tn_optim_slot(r.o, 0, k, &slot, NULL)); k++)
             for (int i = 0; i < LEN; i++)
-                if (x[i] != 0) fail_msg("%s: slot %d holds %g", OPTIONS[c], k, (double)x[i]);
+                if (x[i] != 0 && strcmp(slot, "step_size") != 0) /* that has a least value */
+                    fail_msg("%s: slot %d holds %g", OPTIONS[c], k, (double)x[i]);
         rig_free(&r);
     }
 }

@@ -59,6 +59,97 @@ static const struct {
     {"adamw", "", "weight_decay=0.1"},
     {"adamw", "", "decay=independent"},
     {"adamw", "", "decay=normalized"},
+    {"adamw", "weight_decay=0.5", "decay=corrected"},
+    {"adamw", "weight_decay=0.5", "cautious=on"},
+    {"lion", "", "lr=0.2"},
+    {"lion", "beta2=0.5", "beta1=0.5"},
+    {"lion", "", "beta2=0.5"},
+    {"lion", "", "weight_decay=0.1"},
+    {"adamax", "", "lr=0.2"},
+    {"adamax", "", "beta1=0.5"},
+    {"adamax", "", "beta2=0.5"},
+    {"adamax", "", "eps=0.1"},
+    {"adamax", "", "weight_decay=0.1"},
+    {"nadam", "", "lr=0.2"},
+    {"nadam", "", "beta1=0.5"},
+    {"nadam", "", "beta2=0.5"},
+    {"nadam", "", "eps=0.1"},
+    {"nadam", "", "weight_decay=0.1"},
+    {"nadam", "", "momentum_decay=0.1"},
+    {"nadam", "weight_decay=0.1", "decoupled_weight_decay=on"},
+    {"radam", "", "lr=0.2"},
+    {"radam", "", "beta1=0.5"},
+    {"radam", "", "beta2=0.5"},
+    {"radam", "", "eps=0.1"},
+    {"radam", "", "weight_decay=0.1"},
+    {"radam", "weight_decay=0.1", "decoupled_weight_decay=on"},
+    {"adadelta", "", "lr=0.2"},
+    {"adadelta", "", "rho=0.5"},
+    {"adadelta", "", "eps=0.1"},
+    {"adadelta", "", "weight_decay=0.1"},
+    {"rprop", "", "lr=0.2"},
+    {"rprop", "", "etaminus=0.25"},
+    {"rprop", "", "etaplus=2"},
+    {"rprop", "", "step_size_min=0.009"},
+    {"rprop", "", "step_size_max=0.011"},
+    {"asgd", "", "lr=0.2"},
+    {"asgd", "", "lambd=0.1"},
+    {"asgd", "lambd=0.1", "alpha=0.5"},
+    {"asgd", "", "t0=2"},
+    {"asgd", "", "weight_decay=0.1"},
+    {"sgdw", "", "lr=0.2"},
+    {"sgdw", "", "momentum=0.5"},
+    {"sgdw", "", "weight_decay=0.1"},
+    {"switch", "", "lr=0.2"},
+    {"switch", "", "beta1=0.5"},
+    {"switch", "", "beta2=0.5"},
+    {"switch", "", "eps=0.1"},
+    {"switch", "", "at=4"},
+    {"switch", "at=4", "sgd_lr=0.2"},
+    {"switch", "at=4", "momentum=0.5"},
+    {"switch", "", "weight_decay=0.1"},
+    {"lamb", "", "lr=0.2"},
+    {"lamb", "", "beta1=0.5"},
+    {"lamb", "", "beta2=0.5"},
+    {"lamb", "", "eps=0.1"},
+    {"lamb", "", "weight_decay=0.1"},
+    {"adan", "", "lr=0.2"},
+    {"adan", "", "beta1=0.5"},
+    {"adan", "", "beta2=0.5"},
+    {"adan", "", "beta3=0.5"},
+    {"adan", "", "eps=0.1"},
+    {"adan", "", "weight_decay=0.1"},
+    {"adan", "weight_decay=10", "no_prox=on"},
+    {"schedulefree_adamw", "", "lr=0.2"},
+    {"schedulefree_adamw", "", "beta1=0.5"},
+    {"schedulefree_adamw", "", "beta2=0.5"},
+    {"schedulefree_adamw", "", "eps=0.1"},
+    {"schedulefree_adamw", "", "weight_decay=0.1"},
+    {"schedulefree_adamw", "", "warmup_steps=5"},
+    {"schedulefree_adamw", "", "r=1"},
+    {"schedulefree_adamw", "warmup_steps=5", "weight_lr_power=1"},
+    {"schedulefree_sgd", "", "lr=0.2"},
+    {"schedulefree_sgd", "", "momentum=0.5"},
+    {"schedulefree_sgd", "", "weight_decay=0.1"},
+    {"schedulefree_sgd", "", "warmup_steps=5"},
+    {"schedulefree_sgd", "", "r=1"},
+    {"schedulefree_sgd", "warmup_steps=5", "weight_lr_power=1"},
+    {"adafactor", "", "lr=0.2"},
+    {"adafactor", "", "beta2_decay=-0.5"},
+    {"adafactor", "", "eps1=0.5"},
+    {"adafactor", "", "eps2=10"},
+    {"adafactor", "", "d=2"},
+    {"adafactor", "", "weight_decay=0.1"},
+    {"muon", "", "lr=0.2"},
+    {"muon", "", "weight_decay=0.5"},
+    {"muon", "", "momentum=0.5"},
+    {"muon", "", "nesterov=off"},
+    {"muon", "", "ns_steps=3"},
+    {"muon", "", "ns_a=3"},
+    {"muon", "", "ns_b=-4"},
+    {"muon", "", "ns_c=2"},
+    {"muon", "", "eps=0.9"},
+    {"muon", "", "adjust_lr_fn=match_rms_adamw"},
 };
 
 static const char *spec_of(char out[256], const char *name, const char *a, const char *b) {
@@ -73,7 +164,10 @@ static void test_every_option_acts(void **state) {
         if (!CHANGES[c].base) continue;
         rig a = rig_new(spec_of(one, CHANGES[c].optimizer, CHANGES[c].base, ""));
         rig b = rig_new(spec_of(two, CHANGES[c].optimizer, CHANGES[c].base, CHANGES[c].change));
+        a.tick.lr_mul = b.tick.lr_mul = 0.75; /* a schedule, without which some options agree */
         rig_run(&a, 10), rig_run(&b, 10);
+        tn_optim_eval(a.o, &a.tick, 1),
+            tn_optim_eval(b.o, &b.tick, 1); /* for averages that only evaluation sees */
         if (same_bits(a.p[0]->w, b.p[0]->w, 15)) fail_msg("%s changes nothing against %s", two, one);
         rig_free(&a), rig_free(&b);
     }
@@ -98,6 +192,29 @@ static void refuse(const char *name, const char *option, const char *value, cons
     assert_contains(refused(text), message);
 }
 
+/* With the range: a number on each side of the name, or one. */
+static void refuse_number(const char *name, const char *option, double value) {
+    char text[64];
+    snprintf(text, sizeof text, "%.17g", value);
+    refuse(name, option, text, "out of range; it must be ");
+}
+
+/* No decay where there is none: each definition without the option weight_decay. */
+static void test_no_decay_option(void **state) {
+    (void)state;
+    int n, without = 0;
+    const tn_optim_def *const *defs = tn_optims(&n);
+    for (int d = 0; d < n; d++) {
+        char text[128];
+        int has = 0;
+        for (const tn_opt *o = defs[d]->hp; o->name; o++) has |= !strcmp(o->name, "weight_decay");
+        snprintf(text, sizeof text, "%s:weight_decay=0.1", defs[d]->name);
+        if (!has) assert_contains(refused(text), "weight_decay");
+        without += !has;
+    }
+    assert_int_equal(without, 3); /* adam, amsgrad, rprop */
+}
+
 static void test_every_option_is_checked(void **state) {
     (void)state;
     int n;
@@ -112,19 +229,26 @@ static void test_every_option_is_checked(void **state) {
             if (!is_tried(defs[d]->name, o->name))
                 fail_msg("%s: no test for the option %s", defs[d]->name, o->name);
             assert_true(strlen(o->help) > 5);
-            if (o->type != TN_REAL_OPT) {
+            if (o->type == TN_INT_OPT) {
+                refuse(defs[d]->name, o->name, "1.5", "is not a whole number");
+            } else if (o->type != TN_REAL_OPT) {
                 refuse(defs[d]->name, o->name, "zebra", "is not possible");
                 continue;
             }
-            refuse(defs[d]->name, o->name, "1x", "is not a number");
-            refuse(defs[d]->name, o->name, "nan", "is not a number");
-            snprintf(text, sizeof text, "%g", o->min - 1);
-            refuse(defs[d]->name, o->name, text, "out of range; it must be ");
-            snprintf(text, sizeof text, "%g", o->max * 2);
-            refuse(defs[d]->name, o->name, text, "out of range; it must be ");
+            if (o->type == TN_REAL_OPT) {
+                refuse(defs[d]->name, o->name, "1x", "is not a number");
+                refuse(defs[d]->name, o->name, "nan", "is not a number");
+                refuse(defs[d]->name, o->name, "1x2x3", "is not a number"); /* a list */
+                if (o->flags & TN_OPEN_MIN) refuse_number(defs[d]->name, o->name, o->min);
+                if (o->flags & TN_OPEN_MAX) refuse_number(defs[d]->name, o->name, o->max);
+            }
+            refuse_number(defs[d]->name, o->name, o->min - 1);
+            refuse_number(defs[d]->name, o->name, o->max > 0 ? o->max * 2 : o->max + 1);
+            if (!strncmp(o->name, "beta", 4) && strcmp(o->name, "beta2_decay") != 0)
+                refuse_number(defs[d]->name, o->name, 1);
         }
     }
-    assert_int_equal(n, 7);
+    assert_int_equal(n, 22);
     assert_null(tn_optim_find("zebra"));
 }
 
@@ -147,6 +271,13 @@ static void test_contradictions(void **state) {
     assert_contains(refused("adamw:lr=1e-3+emaa:decay=0.999"), "unknown wrapper \"emaa\"");
     assert_contains(refused("adamw+lokahead"), "did you mean \"lookahead\"");
     assert_contains(refused("adamw+"), "unknown wrapper \"\"");
+    assert_contains(refused("adamw:decay=corected"), "did you mean \"corrected\"");
+    assert_contains(refused("rprop:lr=100"), "step_size_min=1e-06 <= lr <= step_size_max=50");
+    assert_contains(refused("rprop:step_size_min=2,step_size_max=1"),
+                    "step_size_min=2 <= lr <= step_size_max=1");
+    assert_contains(refused("sgdw:weight_decay=1.5"), "it must be 0 <= weight_decay <= 1");
+    assert_contains(refused("muon:ns_steps=100"), "1 <= ns_steps <= 99");
+    assert_contains(refused("schedulefree_adamw:beta1=0"), "0 < beta1 < 1");
     assert_contains(refused("adam:lr=0.1,lr=0.2"), "lr is given twice");
     rig r = rig_new("adam:lr=1e+0,eps=1e-8"); /* a plus inside a number */
     rig_free(&r);
@@ -164,6 +295,11 @@ static void test_text(void **state) {
                            "adam",
                            "amsgrad",
                            "adaml2:lr=0.0123",
+                           "lion:beta1=0.5",
+                           "switch:at=3",
+                           "adafactor:d=2",
+                           "muon:ns_steps=3,adjust_lr_fn=match_rms_adamw",
+                           "schedulefree_sgd:warmup_steps=3",
                            "adamw:decay=normalized,lr=3e-3"};
     char text[512], again[512];
     for (int c = 0; c < COUNT(specs); c++) {
@@ -180,7 +316,8 @@ static void test_text(void **state) {
     rig r = rig_new("adamw:lr=0.25");
     tn_optim_text(r.o, text, sizeof text);
     assert_string_equal(
-        text, "adamw:lr=0.25,beta1=0.9,beta2=0.999,eps=1e-8,amsgrad=off,weight_decay=0.01,decay=coupled");
+        text, "adamw:lr=0.25,beta1=0.9,beta2=0.999,eps=1e-8,amsgrad=off,weight_decay=0.01,decay=coupled,"
+              "cautious=off");
     assert_int_equal(tn_optim_text(r.o, text, 20), -1);
     rig_free(&r);
 }
@@ -189,6 +326,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_option_acts),
         cmocka_unit_test(test_every_option_is_checked),
+        cmocka_unit_test(test_no_decay_option),
         cmocka_unit_test(test_contradictions),
         cmocka_unit_test(test_text),
     };

@@ -19,8 +19,10 @@ typedef struct {
 
 #ifdef TN_DOUBLE
 #define EPSILON DBL_EPSILON
+#define LEAST   DBL_MIN
 #else
 #define EPSILON FLT_EPSILON
+#define LEAST   ((double)FLT_MIN)
 #endif
 
 static const tn_opt adafactor_opts[] = {
@@ -62,8 +64,10 @@ static double adafactor_shrink(const void *hp, const tn_tick *k) {
     return h->lr * k->lr_mul * h->weight_decay * k->wd_mul;
 }
 
+/* As vflush: no average stays subnormal. */
 static tn_real mixed(tn_real old, double now, double take) {
-    return (tn_real)((1 - take) * (double)old + take * now);
+    const double x = (1 - take) * (double)old + take * now;
+    return x < LEAST ? 0 : (tn_real)x;
 }
 
 /* Both averages of one matrix. */

@@ -216,8 +216,7 @@ static int is_spared(const adam_hp *h, tn_real m, tn_real w) {
     return h->cautious && ((m < 0 && w > 0) || (m > 0 && w < 0));
 }
 TN_VALUE(decay_part) {
-    if (old->flags & TN_NO_DECAY || is_spared(hp, p->slot[FIRST][0], old->w[0])) return 0;
-    return -decay_factor(hp, k) * (double)old->w[0];
+    return is_spared(hp, p->slot[FIRST][0], old->w[0]) ? 0 : tn_shrunk_by(decay_factor(hp, k), old);
 }
 #define ADAM_EXPLAIN(G)                                                        \
     {"m", "beta1 m + (1 - beta1) " G, NULL, 0, NULL},                          \

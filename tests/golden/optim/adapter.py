@@ -62,6 +62,7 @@ MISTAKES = {
     "no_correction_m": "missing bias correction of the first moment",
     "no_correction_v": "missing bias correction of the second moment",
     "correction_times": "bias correction multiplied instead of divided",
+    "first_damped": "dampening applied to the first gradient as well",
     "t_per_tensor": "step counter advanced once a tensor instead of once a step",
     "t_ahead": "step counter off by one: the first step uses beta^2",
     "beta_swap": "beta1 and beta2 swapped",
@@ -80,7 +81,6 @@ MISTAKES = {
     "amsgrad": "amsgrad ignored",
     "momentum": "momentum ignored",
     "nesterov": "nesterov ignored",
-    "first_damped": "dampening applied to the first gradient as well",
 }
 
 
