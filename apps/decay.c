@@ -20,6 +20,7 @@ static double total_shrink(const run *r, const tn_optim_def *def, const void *hp
 static int goes_through_gradient(const run *r, const tn_optim_def *def, const void *hp) {
     enum { BYTES = 1024 };
     _Alignas(max_align_t) char copy[BYTES];
+    if (def->penalty) return def->penalty(hp);
     if (!def->shrink) return 1;
     TN_CHECK(NULL, def->hp_size <= BYTES, "%s: options of %zu bytes", def->name, def->hp_size);
     memcpy(copy, hp, def->hp_size);
@@ -48,7 +49,8 @@ decay_facts decay_of(const run *r, const tn_param *p) {
     if (f.lambda == 0 || f.penalty) return f;
     tn_tick tick = run_tick(r, 0);
     tick.lr_mul = 1;
-    f.shrink = def->shrink(hp, &tick);
+    f.shrink = def->shrink ? def->shrink(hp, &tick) : 0;
+    if (f.shrink == 0) return f;
     f.timescale = 1 / (f.shrink * (double)r->per_epoch);
     f.total = total_shrink(r, def, hp);
     f.lambda_norm =

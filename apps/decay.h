@@ -7,7 +7,8 @@
 typedef struct {
     double lambda; /* weight_decay of the parameter's group; 0: none, or it does not decay */
     int penalty;   /* 1: lambda / 2 |w|^2 through the gradient; 0: by shrinking the weights */
-    double shrink; /* w *= 1 - shrink in a step at the full learning rate */
+    double
+        shrink; /* w *= 1 - shrink in a step at the full learning rate; 0: by no one factor, or the rate is 0 */
     double
         timescale; /* epochs until 1/e of a weight without gradient is left: 1 / (shrink x steps an epoch) */
     double total;  /* what is left of it at the end of the run, with the schedule */

@@ -122,6 +122,7 @@ int explain_run(const char *spec, const explain_input *in, explained *x, tn_err 
         tn_spec_split(x->spec, x->label, sizeof x->label);
         p->w[0] = (tn_real)in->w;
         tn_params_touch(params);
+        tn_optim_reset(o); /* state that begins with the weights, as it is before step 1 */
         for (int t = 1; t <= in->n; t++) {
             snapshot old;
             tn_tick k = tn_tick_at(t, in->n, in->schedule, in->wd_schedule);

@@ -247,25 +247,6 @@ static int checkpoint(run *r, tn_err *e) {
     return 0;
 }
 
-static int observe_one(run *r, tn_schedule *s, const char *what, tn_err *e) {
-    int n;
-    if (!s || !tn_schedule_observes(s)) return 0;
-    const double before = *tn_schedule_state(s, &n);
-    tn_schedule_observe(s, r->val.loss);
-    const double now = *tn_schedule_state(s, &n);
-    if (!r->files || now == before) return 0;
-    return rundir_event(r->files, "plateau",
-                        json_pack("{s:I, s:s, s:o, s:o, s:o}", "step", (json_int_t)r->step, "of", what,
-                                  "val_loss", json_number(r->val.loss), "before", json_number(before), "now",
-                                  json_number(now)),
-                        e);
-}
-
-/* Schedules that follow the validation loss hear it. */
-static int observe(run *r, tn_err *e) {
-    return observe_one(r, r->schedule, "lr", e) || observe_one(r, r->wd_schedule, "weight_decay", e) ? -1 : 0;
-}
-
 /* After a step: 0 go on, 1 stop, -1 failed. */
 static int after_step(run *r, long limit, tn_err *e) {
     const run_config *c = &r->config;
@@ -283,7 +264,7 @@ static int after_step(run *r, long limit, tn_err *e) {
     if (last) tell(r, RUN_ON_LAST);
     if ((evaluates || saves) && weights_overflowed(r)) return 1;
     if (evaluates && validate(r, planned, e)) return -1;
-    if (due && observe(r, e)) return -1;
+    if (due && run_observe(r, e)) return -1;
     if (saves && checkpoint(r, e)) return -1;
     if (evaluates || saves)
         tn_profile_lap(r->how.profile, "checkpoint"); /* and the best weights, the metrics */

@@ -61,6 +61,8 @@ int run_save(run *, tn_err *);
 int run_save_best(run *, tn_err *);
 int run_save_test(run *, const int *predicted, const tn_real *outputs, tn_err *);
 int run_save_config(run *, tn_err *);
+/* run_schedule.c: after a validation that was due. */
+int run_observe(run *, tn_err *);
 /* run_decay.c: --log-decay. Opened before the state is restored, its own state after that; logged after a step. */
 int run_decay_open(run *, tn_err *);
 int run_decay_restore(run *, const char *dir, tn_err *);

@@ -643,6 +643,8 @@ typedef struct tn_optim_def {
     void (*decay_track)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *moment, long past, size_t lo, size_t hi);
     void (*decay_part)(const void *hp, const tn_tick *, const tn_opt_tensor *, const tn_real *old, const tn_real *moment,
                        tn_real *part, size_t lo, size_t hi);
+    /* optional: 1 where weight_decay is a penalty inside the gradient; NULL: where shrink gives 0 at any rate */
+    int (*penalty)(const void *hp);
 } tn_optim_def;
 
 typedef struct tn_optim tn_optim;

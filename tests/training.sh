@@ -112,6 +112,13 @@ awk -F, 'NR > 1 && $2 ~ /weight/ && !($3 > 0 && $9 > 0) || NR > 1 && $2 ~ /bias/
 "$tern" train --resume late --quiet --log-decay 8 >out.txt 2>&1 || fail "--log-decay after a stop: $(cat out.txt)"
 [ "$(awk -F, '$2 == "fc1.weight" { printf "%s:%s ", $1, $9 }' late/decay.csv | cut -c 1-10)" = "16:6 24:14" ] || fail "tracked: $(cat late/decay.csv)"
 refused "--log-decay" --log-decay -1
+# decay that no one factor tells is neither a penalty nor lost
+# shellcheck disable=SC2086
+for o in adamw:weight_decay=0.5,cautious=on lamb:weight_decay=0.5; do
+    "$tern" train $small $model --optimizer $o --epochs 1 --log-decay 5 --out beside --force >out.txt 2>&1 || fail "$o: $(cat out.txt)"
+    grep -q '"penalty": 0.0' beside/summary.json || fail "$o: shown as a penalty: $(grep penalty beside/summary.json)"
+    awk -F, '$2 == "fc1.weight" && $3 > 0 { n++ } END { exit n == 0 }' beside/decay.csv || fail "$o: no decay in $(cat beside/decay.csv)"
+done
 
 # ---- steps that are not finite ----
 # Initial weights of one unit so large that the brightest images overflow it.

@@ -293,4 +293,5 @@ const tn_optim_def TN_OPTIM_DEF(adamw) = {
     .update = adamw_update,
     .decay_part = adamw_decay_part,
     .shrink = adamw_shrink,
+    .penalty = tn_no_penalty,
     .explain = adamw_explain};

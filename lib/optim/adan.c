@@ -88,6 +88,47 @@ static void adan_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p
         TN_EACH_VECTOR(lo, hi, adan_step, c, *p, 0);
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const adan_hp *)hp)->weight_decay != 0;
+}
+static int is_prox(const void *hp) {
+    return has_decay(hp) && !((const adan_hp *)hp)->no_prox;
+}
+static int is_beside(const void *hp) {
+    return has_decay(hp) && ((const adan_hp *)hp)->no_prox;
+}
+TN_VALUE(ahead) {
+    const adan_hp *h = hp;
+    const double m = (double)p->slot[FIRST][0] / (1 - tn_exact_powi(h->beta1, k->t));
+    return m + h->beta2 * (double)p->slot[CHANGE][0] / (1 - tn_exact_powi(h->beta2, k->t));
+}
+TN_VALUE(root) {
+    const adan_hp *h = hp;
+    return sqrt((double)p->slot[SQUARES][0] / (1 - tn_exact_powi(h->beta3, k->t))) + h->eps;
+}
+TN_VALUE(adaptive_part) {
+    const adan_hp *h = hp;
+    const double lr = h->lr * k->lr_mul, s = old->flags & TN_NO_DECAY ? 0 : lr * h->weight_decay * k->wd_mul;
+    return -lr / (h->no_prox ? 1 : 1 + s) * ahead(hp, k, old, p) / root(hp, k, old, p);
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(adan_shrink(hp, k), old);
+}
+static const tn_explain adan_explain[] = {
+    {"m", "beta1 m + (1 - beta1) g", NULL, 0, NULL},
+    {"v", "beta2 v + (1 - beta2) d, d = g - prev, 0 at step 1", NULL, 0, NULL},
+    {"n", "beta3 n + (1 - beta3) (g + beta2 d)^2", NULL, 0, NULL},
+    {"prev", "g", NULL, 0, NULL},
+    {"m~", "m / (1 - beta1^t) + beta2 v / (1 - beta2^t)", ahead, 0, NULL},
+    {"root", "sqrt(n / (1 - beta3^t)) + eps", root, 0, NULL},
+    {"adaptive part", "-lr_t m~ / root; with decay and no_prox=off divided by 1 + lr_t lambda", adaptive_part,
+     1, NULL},
+    {"decay part", "-lr_t lambda / (1 + lr_t lambda) w", decay_value, 1, is_prox},
+    {"decay part", "-lr_t lambda w", decay_value, 1, is_beside},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(adan) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -99,4 +140,5 @@ const tn_optim_def TN_OPTIM_DEF(adan) = {
     .scope = TN_ELEMENT,
     .slots = adan_slots,
     .update = adan_update,
-    .shrink = adan_shrink};
+    .shrink = adan_shrink,
+    .explain = adan_explain};

@@ -103,6 +103,39 @@ static void lamb_decay_part(const void *hp, const tn_tick *k, const tn_opt_tenso
     for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-s * (double)old[i]);
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const lamb_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(first_corrected) {
+    return (double)p->slot[FIRST][0] / (1 - tn_exact_powi(((const lamb_hp *)hp)->beta1, k->t));
+}
+TN_VALUE(second_corrected) {
+    return (double)p->slot[SECOND][0] / (1 - tn_exact_powi(((const lamb_hp *)hp)->beta2, k->t));
+}
+TN_VALUE(ratio) {
+    return p->own[RATIO];
+}
+TN_VALUE(adaptive_part) {
+    const lamb_hp *h = hp;
+    const double u = first_corrected(hp, k, old, p) / (sqrt(second_corrected(hp, k, old, p)) + h->eps);
+    return -h->lr * k->lr_mul * p->own[RATIO] * u;
+}
+TN_VALUE(decay_value) {
+    const lamb_hp *h = hp;
+    return tn_shrunk_by(h->lr * k->lr_mul * p->own[RATIO] * h->weight_decay * k->wd_mul, old);
+}
+static const tn_explain lamb_explain[] = {
+    {"m", "beta1 m + (1 - beta1) g", NULL, 0, NULL},
+    {"v", "beta2 v + (1 - beta2) g g", NULL, 0, NULL},
+    {"m^", "m / (1 - beta1^t)", first_corrected, 0, NULL},
+    {"v^", "v / (1 - beta2^t)", second_corrected, 0, NULL},
+    {"ratio", "|w| / |u|, u = m^ / (sqrt(v^) + eps) + lambda w; of one weight here", ratio, 0, NULL},
+    {"adaptive part", "-lr_t ratio m^ / (sqrt(v^) + eps)", adaptive_part, 1, NULL},
+    {"decay part", "-lr_t ratio lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(lamb) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -115,4 +148,6 @@ const tn_optim_def TN_OPTIM_DEF(lamb) = {
     .slots = lamb_slots,
     .reduce = lamb_reduce,
     .update = lamb_update,
-    .decay_part = lamb_decay_part};
+    .decay_part = lamb_decay_part,
+    .penalty = tn_no_penalty,
+    .explain = lamb_explain};

@@ -61,6 +61,10 @@ static inline tn_real tn_l2_of(double weight_decay, const tn_tick *k, const tn_o
 static inline double tn_shrunk_by(double shrink, const tn_opt_tensor *old) {
     return old->flags & TN_NO_DECAY ? 0 : -shrink * (double)old->w[0];
 }
+/* penalty of decay that stands beside the gradient, though no shrink tells it. */
+static inline int tn_no_penalty(TN_UNUSED_ARG const void *hp) {
+    return 0;
+}
 #define TN_EXPLAIN_END \
     { NULL, NULL, NULL, 0, NULL }
 

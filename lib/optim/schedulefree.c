@@ -148,11 +148,63 @@ static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor
     decay_part(p, (double)c.rate_y * (double)c.l2, old, part, lo, hi);
 }
 
+/* ---- tern explain ---- */
+
+static int has_decay(const void *hp) {
+    return ((const free_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(share) {
+    return p->shared[PART];
+}
+TN_VALUE(second_corrected) {
+    return (double)p->slot[SECOND][0] / (1 - tn_exact_powi(((const free_hp *)hp)->beta2, k->t));
+}
+TN_VALUE(average_part) {
+    return p->shared[PART] * ((double)old->slot[ITERATE][0] - (double)old->w[0]);
+}
+static double step_of(const free_hp *h, const tn_tick *k, const tn_opt_tensor *p, double beta) {
+    return rate_at(h, k) * (1 - beta * (1 - p->shared[PART]));
+}
+TN_VALUE(adamw_part) {
+    const free_hp *h = hp;
+    return -step_of(h, k, p, h->beta1) * (double)old->g[0] / (sqrt(second_corrected(hp, k, old, p)) + h->eps);
+}
+TN_VALUE(sgd_part) {
+    const free_hp *h = hp;
+    return -step_of(h, k, p, h->momentum) * (double)old->g[0];
+}
+TN_VALUE(adamw_decay) {
+    const free_hp *h = hp;
+    return tn_shrunk_by(step_of(h, k, p, h->beta1) * h->weight_decay * k->wd_mul, old);
+}
+TN_VALUE(sgd_decay) {
+    const free_hp *h = hp;
+    return tn_shrunk_by(step_of(h, k, p, h->momentum) * h->weight_decay * k->wd_mul, old);
+}
+static const tn_explain adamw_explain[] = {
+    {"v", "beta2 v + (1 - beta2) g g", NULL, 0, NULL},
+    {"v^", "v / (1 - beta2^t)", second_corrected, 0, NULL},
+    {"c", "this step's share in the average, q_t / (q_1 + ... + q_t)", share, 0, NULL},
+    {"average part", "c (z - w), with z before the step", average_part, 1, NULL},
+    {"adaptive part", "-l_t (1 - beta1 (1 - c)) g / (sqrt(v^) + eps), l_t: lr_t warmed up", adamw_part, 1,
+     NULL},
+    {"decay part", "-l_t (1 - beta1 (1 - c)) lambda w", adamw_decay, 1, has_decay},
+    {"z", "z - l_t (g / (sqrt(v^) + eps) + lambda w)", NULL, 0, NULL},
+    TN_EXPLAIN_END};
+static const tn_explain sgd_explain[] = {
+    {"c", "this step's share in the average, q_t / (q_1 + ... + q_t)", share, 0, NULL},
+    {"average part", "c (z - w), with z before the step", average_part, 1, NULL},
+    {"gradient part", "-l_t (1 - momentum (1 - c)) g, l_t: lr_t warmed up", sgd_part, 1, NULL},
+    {"decay part", "-l_t (1 - momentum (1 - c)) lambda w", sgd_decay, 1, has_decay},
+    {"z", "z - l_t (g + lambda w)", NULL, 0, NULL},
+    TN_EXPLAIN_END};
+
 #define FREE_DEF(which)                                                                           \
     .abi = TN_ABI, .size = sizeof(tn_optim_def), .name = "schedulefree_" #which,                  \
     .source = "Defazio et al., arXiv:2405.15682", .hp_size = sizeof(free_hp), .hp = which##_opts, \
     .scope = TN_ELEMENT, .slots = which##_slots, .begin = free_begin, .decide = free_decide,      \
-    .update = which##_update, .eval_weights = which##_eval, .decay_part = which##_decay_part
+    .update = which##_update, .eval_weights = which##_eval, .decay_part = which##_decay_part,     \
+    .penalty = tn_no_penalty, .explain = which##_explain
 
 const tn_optim_def TN_OPTIM_DEF(schedulefree_adamw) = {
     FREE_DEF(adamw), .summary = "AdamW that averages its iterates in the place of a schedule"};
