@@ -81,9 +81,9 @@ static void make(const void *arg, int n, tn_real *out, ptrdiff_t row) {
     const int co = l->p->co, width = l->vectors * l->k->width, whole = row == (ptrdiff_t)g->ow * co;
     for (int o = 0; o < co; o += width)
         for (int r = 0; r < g->oh; r += whole ? g->oh : 1)
-            l->k->conv_channels(l->p->k, l->off, whole ? g->oh : 1, g->ow, x + (ptrdiff_t)r * l->row, l->row,
-                                l->vectors, l->w + (size_t)o * (size_t)l->p->k, l->bias ? l->bias + o : NULL,
-                                1, out + r * row + o, co);
+            l->k->conv_channels(l->p->k, l->off, g->kw, whole ? g->oh : 1, g->ow, x + (ptrdiff_t)r * l->row,
+                                l->row, l->vectors, l->w + (size_t)o * (size_t)l->p->k,
+                                l->bias ? l->bias + o : NULL, 1, out + r * row + o, co);
 }
 
 /* ---- forward ---- */
