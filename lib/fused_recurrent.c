@@ -97,6 +97,7 @@ tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn
     tn_t *y = tn_new(t, 1, (int[]){tn_recurrent_len(&r)});
     size_t bytes = (size_t)r.rows * sizeof(int);
     if (length) r.length = memcpy(tn_scratch(t, bytes), length, bytes);
+    r.from_zero = !h0 && r.last_only && r.steps > 1;
     int chunks = (r.rows + TN_RECURRENT_ROWS - 1) / TN_RECURRENT_ROWS;
     r.each = chunks ? (r.rows + chunks - 1) / chunks : 1;
     make_room(&r, t, h0, c0);

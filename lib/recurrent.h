@@ -17,12 +17,13 @@ typedef struct {
     tn_cell cell;
     int steps, rows, in, hidden; /* T, N, I, H */
     int gates;                   /* of H units each: 1, 3 or 4 */
-    int blocks;             /* of H units that a step's products make: as gates, but 4 of a GRU (cells.h) */
-    int reverse;            /* from the last step to the first */
-    int rows_first;         /* x is (rows, steps, in) */
-    int last_only;          /* y is no part of the result */
-    const int *length;      /* of each row's sequence, or NULL: all of them T */
-    int padded;             /* H filled up to whole vectors: units beyond H are 0 */
+    int blocks;        /* of H units that a step's products make: as gates, but 4 of a GRU (cells.h) */
+    int reverse;       /* from the last step to the first */
+    int rows_first;    /* x is (rows, steps, in) */
+    int last_only;     /* y is no part of the result */
+    int from_zero;     /* more than one step, the first from a state of zeros, whose products are left out */
+    const int *length; /* of each row's sequence, or NULL: all of them T */
+    int padded;        /* H filled up to whole vectors: units beyond H are 0 */
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
     int each;               /* rows of the batch a chunk, which goes through all steps on its own */
     tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride) */

@@ -107,6 +107,7 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_recurrent *r = j->r;
     int m = r1 - r0, kx = x_rows(r), kh = h_rows(r), gru = r->cell == TN_GRU;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
+    int skip = r->from_zero && t == (r->reverse ? r->steps - 1 : 0) ? r->padded : 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
@@ -114,13 +115,15 @@ static void own_step(const job *j, int t, int r0, int r1) {
             whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
         tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
         for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
-            p.k = g < whole ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
+            p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
             fetch_next(j, t, r0, r1, i++, products, &p);
             j->k->panel_product(&p);
-            if (g < whole) continue;
-            p.k = kh, p.a = a + kx, p.panel = b + (ptrdiff_t)w * kx, p.c = z + (g + 1) * w,
+            if (g < whole && !skip) continue;
+            p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
+            p.c = z + (g < whole ? g : g + 1) * w, p.add = g < whole;
             p.soon[0] = p.soon[1] = NULL;
             j->k->panel_product(&p);
+            p.add = 0;
         }
         tn_cell_rows s = cell_rows(j, t, r0, r1, u);
         s.units = w, s.z = z, s.z_row = row, s.z_block = w;

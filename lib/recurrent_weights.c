@@ -42,18 +42,21 @@ static ptrdiff_t piece_at(ptrdiff_t all, int i, int n) {
     return all * i / n;
 }
 
-static void chunk_block(const job *j, int group, int row0, int g, int begun) {
+/* Rows lo..hi-1 of [x, 1, state, 1], and of the chunk's rows of all steps those from `from` to `to`, by block g. */
+static void chunk_rows(const job *j, int group, int row0, int g, int lo, int hi, ptrdiff_t from, ptrdiff_t to,
+                       int begun) {
     const tn_recurrent *r = j->r;
-    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), row = (ptrdiff_t)r->blocks * r->padded;
-    int a = first_row(r, g), m = end_row(r, g) - a, pieces = (int)((all + STEP_K - 1) / STEP_K);
-    const tn_real *left = tn_recurrent_edge(r, r->reverse, row0) + r->x_at + a,
+    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, all = (ptrdiff_t)tn_recurrent_len_of(r, row0);
+    int pieces = (int)((to - from + STEP_K - 1) / STEP_K);
+    const tn_real *left = tn_recurrent_edge(r, r->reverse, row0) + r->x_at + lo,
                   *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
-    tn_real *out = j->turned + (size_t)group * part_len(r) + a * row + (ptrdiff_t)g * r->padded;
-    for (int i = 0; i < pieces; i++) {
-        ptrdiff_t p = piece_at(all, i, pieces), k = piece_at(all, i + 1, pieces) - p;
+    tn_real *out = j->turned + (size_t)group * part_len(r) + lo * row + (ptrdiff_t)g * r->padded;
+    for (int i = 0; i < pieces && lo < hi; i++) {
+        ptrdiff_t p = from + piece_at(to - from, i, pieces),
+                  k = from + piece_at(to - from, i + 1, pieces) - p;
         for (int u = 0, w; u < r->padded; u += w) {
             w = tn_recurrent_units(r, j->k, u);
-            j->k->panel_product(&(tn_panel_product){.m = m,
+            j->k->panel_product(&(tn_panel_product){.m = hi - lo,
                                                     .w = w,
                                                     .k = (int)k,
                                                     .columns = 1,
@@ -65,6 +68,21 @@ static void chunk_block(const job *j, int group, int row0, int g, int begun) {
                                                     .add = begun || i});
         }
     }
+}
+
+static void chunk_block(const job *j, int group, int row0, int g, int begun) {
+    const tn_recurrent *r = j->r;
+    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = all / r->steps;
+    int lo = first_row(r, g), hi = end_row(r, g), x = r->in + 1,
+        state_end = hi < x + r->padded ? hi : x + r->padded;
+    if (!r->from_zero) {
+        chunk_rows(j, group, row0, g, lo, hi, 0, all, begun);
+        return;
+    }
+    /* the step that begins with a state of zeros adds nothing to the state's weights */
+    chunk_rows(j, group, row0, g, lo, x, 0, all, begun);
+    chunk_rows(j, group, row0, g, x, state_end, r->reverse ? 0 : step, r->reverse ? all - step : all, begun);
+    chunk_rows(j, group, row0, g, x + r->padded, hi, 0, all, begun);
 }
 
 void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
