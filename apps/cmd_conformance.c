@@ -40,22 +40,22 @@ static int names_option(const char *options, const char *key, size_t len) {
     return 0;
 }
 
-/* Where the options begin, the ':' before them: a path may have one, too. */
-static const char *options_of(const char *spec) {
-    const char *slash = strrchr(spec, '/'), *colon = strchr(slash ? slash : spec, ':');
-    return colon ? colon : spec + strlen(spec);
-}
-
+/* NAME:options+WRAPPER: the case's options come after the name, mine that it does not give after them. */
 static void merge(const char *mine, const char *theirs, char *out, size_t cap) {
-    const char *head = options_of(mine), *colon = strchr(theirs, ':'), *given = colon ? colon + 1 : "";
+    const char *slash = strrchr(mine, '/'), *from = slash ? slash : mine; /* a path may hold ':' and '+' */
+    const char *wrappers = from + strcspn(from, "+"), *head = from + strcspn(from, ":+");
+    const char *colon = strchr(theirs, ':'), *given = colon ? colon + 1 : "";
     size_t n = (size_t)snprintf(out, cap, "%.*s:%s", (int)(head - mine), mine, given);
-    for (const char *s = *head ? head + 1 : head; *s && n < cap;) {
+    for (const char *s = head + (*head == ':'); s < wrappers && n < cap;) {
+        const size_t most = (size_t)(wrappers - s);
         size_t len = strcspn(s, ","), key = strcspn(s, "=,");
+        if (len > most) len = most;
         if (!names_option(given, s, key))
-            n += (size_t)snprintf(out + n, cap - n, "%s%.*s", n && out[n - 1] == ':' ? "" : ",", (int)len, s);
-        s += len + (s[len] == ',');
+            n += (size_t)snprintf(out + n, cap - n, "%s%.*s", out[n - 1] == ':' ? "" : ",", (int)len, s);
+        s += len < most ? len + 1 : len;
     }
-    if (n && n < cap && out[n - 1] == ':') out[n - 1] = 0;
+    if (n && n < cap && out[n - 1] == ':') n--;
+    if (n < cap) snprintf(out + n, cap - n, "%s", wrappers);
 }
 
 static tn_optim *make(const void *who, tn_params *ps, const char *spec, tn_err *e) {
@@ -100,7 +100,8 @@ static void say(judged *j, const conform_file *f, const conform_case *c, const c
                 conform_verdict v, const char *refused) {
     /* An option that a plug-in does not have is no mistake of it. */
     const int ok = !refused && r->deviation <= c->tol;
-    const int left_out = refused && j->o->optimizer[0] && strstr(refused, "has no option");
+    const int left_out = refused && j->o->optimizer[0]
+                         && (strstr(refused, "has no option") || strstr(refused, "unknown option"));
     const char *verdict = ok ? "ok" : left_out ? "left out" : "FAILED";
     char name[160], text[600];
     snprintf(name, sizeof name, "%s/%s", f->family, c->name);

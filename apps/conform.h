@@ -72,6 +72,7 @@ int conform_run(const conform_file *, const conform_case *, const conform_maker 
     X(NO_CORRECTION_M, "missing bias correction of the first moment")                              \
     X(NO_CORRECTION_V, "missing bias correction of the second moment")                             \
     X(CORRECTION_TIMES, "bias correction multiplied instead of divided")                           \
+    X(DAMPENING_FIRST, "dampening applied to the first gradient as well")                          \
     X(T_PER_TENSOR, "step counter advanced once a tensor instead of once a step")                  \
     X(T_AHEAD, "step counter off by one: the first step uses beta^2")                              \
     X(BETA_SWAP, "beta1 and beta2 swapped")                                                        \
@@ -98,7 +99,6 @@ int conform_run(const conform_file *, const conform_case *, const conform_maker 
     X(MOMENTUM_IGNORED, "momentum ignored")                                                        \
     X(NESTEROV_IGNORED, "nesterov ignored")                                                        \
     X(DAMPENING_IGNORED, "dampening ignored")                                                      \
-    X(DAMPENING_FIRST, "dampening applied to the first gradient as well")                          \
     X(LR_IN_BUFFER, "learning rate inside the momentum buffer")                                    \
     X(CENTERED_IGNORED, "centered ignored")                                                        \
     X(INITIAL_IGNORED, "initial_accumulator_value ignored")                                        \

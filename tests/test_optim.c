@@ -250,66 +250,6 @@ static void test_penalty_multiplier(void **state) {
     }
 }
 
-/* ---- identities ---- */
-
-/* Random gradients for `steps` steps on both; 1: the same bits all the way. */
-static int same_run(rig *a, rig *b, int steps) {
-    for (int s = 0; s < steps; s++) {
-        rig_random_grad(a, (uint64_t)s);
-        rig_random_grad(b, (uint64_t)s);
-        rig_step(a);
-        rig_step(b);
-        for (int i = 0; i < 2; i++)
-            if (!same_bits(a->p[i]->w, b->p[i]->w, a->p[i]->len)) return 0;
-    }
-    return 1;
-}
-
-static int same_specs(const char *one, const char *two, int steps) {
-    rig a = rig_new(one), b = rig_new(two);
-    int same = same_run(&a, &b, steps);
-    rig_free(&a), rig_free(&b);
-    return same;
-}
-
-static void test_no_decay_is_adam(void **state) {
-    (void)state;
-    assert_true(same_specs("adam", "adaml2:weight_decay=0", 1000));
-    assert_true(same_specs("adam", "adamw:weight_decay=0", 1000));
-    assert_true(same_specs("adam", "adamw:weight_decay=0,decay=independent", 1000));
-    assert_true(same_specs("adam", "adamw:weight_decay=0,decay=normalized", 1000));
-    assert_true(same_specs("amsgrad", "adam:amsgrad=on", 1000));
-    assert_true(same_specs("amsgrad", "adaml2:weight_decay=0,amsgrad=on", 1000));
-    assert_true(same_specs("amsgrad", "adamw:weight_decay=0,amsgrad=on", 1000));
-    assert_false(same_specs("adam", "adaml2:weight_decay=1e-3", 10)); /* the comparison can fail */
-    assert_false(same_specs("adam", "adamw:weight_decay=1e-3", 10));
-    assert_false(same_specs("adam", "amsgrad", 1000));
-}
-
-/* Without momentum L2 is decay; with momentum it is not. */
-static void test_sgd_l2_is_decay(void **state) {
-    (void)state;
-    for (int momentum = 0; momentum < 2; momentum++) {
-        rig a =
-            rig_new(momentum ? "sgd:lr=0.1,weight_decay=0.3,momentum=0.9" : "sgd:lr=0.1,weight_decay=0.3");
-        rig b = rig_new(momentum ? "sgd:lr=0.1,weight_decay=0.3,momentum=0.9,decay=decoupled"
-                                 : "sgd:lr=0.1,weight_decay=0.3,decay=decoupled");
-        double worst = 0;
-        for (int s = 0; s < 50; s++) {
-            a.tick.lr_mul = b.tick.lr_mul = 1.0 / (1 + s % 3);
-            rig_random_grad(&a, (uint64_t)s), rig_random_grad(&b, (uint64_t)s);
-            rig_step(&a), rig_step(&b);
-            for (int i = 0; i < 15; i++)
-                worst = fmax(worst, fabs((double)a.p[0]->w[i] - (double)b.p[0]->w[i]));
-        }
-        if (momentum)
-            assert_true(worst > 0.01);
-        else
-            assert_true(worst < 20 * CLOSE);
-        rig_free(&a), rig_free(&b);
-    }
-}
-
 static void test_no_decay_flag(void **state) {
     (void)state;
     for (int c = 0; c < COUNT(DECAYING); c++) {
@@ -341,26 +281,6 @@ static void test_step_counter(void **state) {
             assert_true(r.p[0]->w[2] == r.p[1]->w[2]);
         }
         rig_free(&r);
-    }
-}
-
-/* Steps from -w with -g mirror steps from w with g, bit for bit. */
-static void test_odd(void **state) {
-    (void)state;
-    for (int c = 0; c < COUNT(ALL) + COUNT(DECAYING); c++) {
-        const char *spec = c < COUNT(ALL) ? ALL[c] : DECAYING[c - COUNT(ALL)];
-        rig a = rig_new(spec), b = rig_new(spec);
-        for (int i = 0; i < 2; i++)
-            for (size_t j = 0; j < b.p[i]->len; j++) b.p[i]->w[j] = -b.p[i]->w[j];
-        for (int s = 0; s < 20; s++) {
-            rig_random_grad(&a, (uint64_t)s), rig_random_grad(&b, (uint64_t)s);
-            for (int i = 0; i < 2; i++)
-                for (size_t j = 0; j < b.p[i]->len; j++) b.p[i]->g[j] = -b.p[i]->g[j];
-            rig_step(&a), rig_step(&b);
-            for (int i = 0; i < 2; i++)
-                for (size_t j = 0; j < b.p[i]->len; j++) assert_true(b.p[i]->w[j] == -a.p[i]->w[j]);
-        }
-        rig_free(&a), rig_free(&b);
     }
 }
 
@@ -426,11 +346,8 @@ int main(void) {
         cmocka_unit_test(test_normalized_needs_total),
         cmocka_unit_test(test_multipliers),
         cmocka_unit_test(test_penalty_multiplier),
-        cmocka_unit_test(test_no_decay_is_adam),
-        cmocka_unit_test(test_sgd_l2_is_decay),
         cmocka_unit_test(test_no_decay_flag),
         cmocka_unit_test(test_step_counter),
-        cmocka_unit_test(test_odd),
         cmocka_unit_test(test_nonfinite),
         cmocka_unit_test(test_subnormal),
         cmocka_unit_test(test_centered_variance),

@@ -62,6 +62,7 @@ MISTAKES = {
     "no_correction_m": "missing bias correction of the first moment",
     "no_correction_v": "missing bias correction of the second moment",
     "correction_times": "bias correction multiplied instead of divided",
+    "first_damped": "dampening applied to the first gradient as well",
     "t_per_tensor": "step counter advanced once a tensor instead of once a step",
     "t_ahead": "step counter off by one: the first step uses beta^2",
     "beta_swap": "beta1 and beta2 swapped",
@@ -80,7 +81,6 @@ MISTAKES = {
     "amsgrad": "amsgrad ignored",
     "momentum": "momentum ignored",
     "nesterov": "nesterov ignored",
-    "first_damped": "dampening applied to the first gradient as well",
 }
 
 
@@ -89,6 +89,8 @@ def plain(case, tensors, bad=None):
     o, family, state = dict(case["options"]), case["family"], {}
     if family not in ("sgd", "adam", "adaml2", "adamw") or o.get("decay", "l2") not in (
             "l2", "decoupled", "coupled", "independent"):
+        return None
+    if any(v is True and k not in ("amsgrad", "nesterov") for k, v in o.items()):
         return None
     beside = family == "adamw" or o.get("decay") == "decoupled"
     beside = {"decay_moments": False, "decay_beside": True}.get(bad, beside)

@@ -130,6 +130,7 @@ class Torch:
 
     def run(self, r, options):
         dtype = torch.float64 if r.dtype == np.float64 else torch.float32
+        torch.set_default_dtype(dtype)  # scalars of the state (NAdam's product of mu) are of the default type
         w = [torch.tensor(x.reshape(t["shape"]), dtype=dtype).requires_grad_(True) for x, t in zip(r.init, r.tensors)]
         opts = []
         for ref, mine in ((self, [not self.takes or self.takes(t) for t in r.tensors]),
