@@ -172,11 +172,10 @@ static int run_command(const command *cmd, int argc, char **argv) {
     return EXIT_OK;
 }
 
-const command cmd_list = {
-    "list",
-    "List models, optimizers, wrappers, schedules and data sets, with their options.",
-    "[models|optimizers|wrappers|schedules|data|augment] [options]",
-    NULL,
-    rows,
-    1,
-    run_command};
+const command cmd_list = {"list",
+                          "List models, optimizers, wrappers, schedules and data sets, with their options.",
+                          "[models|optimizers|wrappers|schedules|data|augment] [options]",
+                          NULL,
+                          rows,
+                          1,
+                          run_command};

@@ -94,6 +94,26 @@ static void tensor_lines(FILE *f, const run *r) {
     }
 }
 
+/* Options that the optimizer's line does not show: of groups, and of those that take what an optimizer does not. */
+static void group_lines(FILE *f, const run *r) {
+    const void *shown[CONFIG_GROUPS * 2 + 2];
+    int n = 0;
+    for (int i = 0; i < CONFIG_GROUPS && r->config.group[i][0]; i++)
+        entry(f, "", "group %s", r->config.group[i]);
+    for (int i = 0; i < tn_params_count(r->model->params); i++) {
+        const tn_param *p = tn_params_at(r->model->params, i);
+        const void *hp = tn_optim_options(r->optim, p);
+        const tn_optim_def *def = tn_optim_definition_of(r->optim, p);
+        char options[CONFIG_SPEC];
+        int known =
+            p->flags & TN_BUFFER || hp == tn_optim_options(r->optim, NULL) || n == CONFIG_GROUPS * 2 + 2;
+        for (int k = 0; k < n && !known; k++) known = shown[k] == hp;
+        if (known || tn_opts_text(def->hp, hp, 1, options, sizeof options) < 0) continue;
+        shown[n++] = hp;
+        entry(f, "", "of %s: %s:%s", p->name, def->name, options);
+    }
+}
+
 /* Once for all tensors with the same decay. */
 static void decay_lines(FILE *f, const run *r) {
     double seen = 0; /* a tensor that shrinks by 0 a step is said to do so above */
@@ -122,7 +142,7 @@ void header_print(FILE *f, const run *r) {
     entry(f, "model", "%s, %s parameters", c->model, parameters);
     tensor_lines(f, r);
     entry(f, "optimizer", "%s", c->optimizer);
-    for (int i = 0; i < CONFIG_GROUPS && c->group[i][0]; i++) entry(f, "", "group %s", c->group[i]);
+    group_lines(f, r);
     decay_lines(f, r);
     if (r->sam) entry(f, "loop", "%s: two gradients a step", c->loop);
     entry(f, "schedule", "%s; %ld epochs of %ld steps of %ld images, %s steps in all", c->schedule, c->epochs,

@@ -297,6 +297,14 @@ static int after_step(run *r, long limit, tn_err *e) {
 
 /* ---- Beginning and end --------------------------------------------------------------------------------- */
 
+/* Are there running statistics, and weights to evaluate with that they do not belong to? */
+static int averages_alone(const run *r) {
+    for (int i = 0; i < tn_params_count(r->model->params); i++)
+        if (tn_params_at(r->model->params, i)->flags & TN_BUFFER)
+            return tn_optim_evaluates_elsewhere(r->optim);
+    return 0;
+}
+
 static int begin(run *r, tn_err *e) {
     const char *dir = r->how.dir;
     if (isnan(r->sum.never_lit_start)) r->sum.never_lit_start = never_lit_norm(r);
@@ -317,7 +325,11 @@ static int begin(run *r, tn_err *e) {
     char text[256];
     for (int i = 0; decay_warning(r, i, text, sizeof text); i++)
         if (run_warn(r, e, "%s", text)) return -1;
-    return 0;
+    return averages_alone(r) ? run_warn(
+               r, e,
+               "running statistics of batch norm are those of the training weights, not of the average that "
+               "is evaluated")
+                             : 0;
 }
 
 static int finish_scores(run *r, tn_err *e) {

@@ -247,9 +247,9 @@ static int parse_scalars(const char *path, const char *text, int n, double *out,
 int tn_save_state(const char *path, tn_params *ps, tn_optim *o, const char *meta_json, tn_err *e) {
     char *scalars = scalars_text(o);
     char *chain = tn_optim_chain(o);
-    json_t *m = scalars && chain ? json_pack("{s:s, s:s, s:s}", "tern.optimizer", chain, "tern.scalars", scalars,
-                                    "tern.meta", meta_json ? meta_json : "")
-                        : NULL;
+    json_t *m = scalars && chain ? json_pack("{s:s, s:s, s:s}", "tern.optimizer", chain, "tern.scalars",
+                                             scalars, "tern.meta", meta_json ? meta_json : "")
+                                 : NULL;
     int code =
         m ? save(path, ps, o, m, e) : tn_fail(e, "%s: metadata is not UTF-8, or memory is short", path);
     json_decref(m);

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the files of the optimizer module share: optim_spec.c reads names, specs and groups, optim_build.c lays the
- * state out, optim_plugin.c loads definitions, optim.c steps.
+ * What the files of the optimizer module share: optim_spec.c reads names and specs, optim_make.c makes groups and chains of
+ * wrappers, optim_build.c lays the state out, optim_plugin.c loads definitions, optim.c steps.
  *
  * A parameter is worked on by layers: layer 0 is the optimizer of its group, layer l the wrapper l - 1, the same for all.
  */
 #ifndef TN_OPTIM_PRIVATE_H
 #define TN_OPTIM_PRIVATE_H
 #include "internal.h"
+#include <string.h>
 
 /* Up to this many elements go to a chunk, or a 64th of them all: see optim_build.c. */
 enum { TN_OPTIM_RANGE = 4096 };
@@ -89,6 +90,28 @@ static inline int tn_optim_eval_layer(const tn_optim *o, int param) {
 static inline int tn_optim_takes(const tn_optim_part *part, const tn_param *p) {
     return !part->def->takes || part->def->takes(part->hp, p->nd, p->dim, p->flags);
 }
+
+/* optim_spec.c. name:options+wrapper:options..., cut in place; next: what follows the '+', or NULL. */
+typedef struct {
+    char *name, *options, *next;
+} tn_optim_spec;
+tn_optim_spec tn_optim_cut(char *text);
+char *tn_optim_plus(char *text); /* the '+' of the first wrapper, or NULL; that of 1e+3 is none */
+char *tn_optim_copy(const char *text, tn_err *);
+int tn_optim_is_file(const char *name, size_t len); /* a plug-in's path */
+static inline const char *tn_optim_file_of(const char *name) {
+    return tn_optim_is_file(name, strlen(name)) ? name : NULL;
+}
+/* A built-in definition, or one that is loaded now. NULL: unknown, or refused. */
+const tn_optim_def *tn_optim_named(int wraps, const char *name, tn_err *);
+int tn_optim_usable(const tn_optim_def *, int wraps, tn_err *); /* 0: complete, and of this version */
+int tn_optim_has(const tn_optim_def *, const char *option, size_t len);
+/* With the default options, or a copy of base; out holds nothing on an error. */
+int tn_optim_part_new(const tn_optim_def *, const char *file, const tn_optim_part *base, tn_optim_part *out,
+                      tn_err *);
+/* Options over what the part has, checked; the part holds nothing after an error. */
+int tn_optim_part_set(tn_optim_part *, const char *pattern, const char *options, tn_err *);
+void tn_optim_part_free(tn_optim_part *);
 
 /* The group of a parameter by the last rule that its name matches. */
 int tn_optim_group_of(const tn_optim *, const tn_param *);

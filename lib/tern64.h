@@ -202,6 +202,8 @@
 #define tn_opt_value tn64_opt_value
 #define tn_optim_build tn64_optim_build
 #define tn_optim_chain tn64_optim_chain
+#define tn_optim_copy tn64_optim_copy
+#define tn_optim_cut tn64_optim_cut
 #define tn_optim_definition tn64_optim_definition
 #define tn_optim_definition_of tn64_optim_definition_of
 #define tn_optim_eval tn64_optim_eval
@@ -214,11 +216,18 @@
 #define tn_optim_free_built tn64_optim_free_built
 #define tn_optim_group tn64_optim_group
 #define tn_optim_group_of tn64_optim_group_of
+#define tn_optim_has tn64_optim_has
+#define tn_optim_is_file tn64_optim_is_file
 #define tn_optim_load tn64_optim_load
 #define tn_optim_matches tn64_optim_matches
+#define tn_optim_named tn64_optim_named
 #define tn_optim_new tn64_optim_new
 #define tn_optim_new_def tn64_optim_new_def
 #define tn_optim_options tn64_optim_options
+#define tn_optim_part_free tn64_optim_part_free
+#define tn_optim_part_new tn64_optim_part_new
+#define tn_optim_part_set tn64_optim_part_set
+#define tn_optim_plus tn64_optim_plus
 #define tn_optim_report tn64_optim_report
 #define tn_optim_reset tn64_optim_reset
 #define tn_optim_scalars tn64_optim_scalars
@@ -229,6 +238,7 @@
 #define tn_optim_steps tn64_optim_steps
 #define tn_optim_tensor tn64_optim_tensor
 #define tn_optim_text tn64_optim_text
+#define tn_optim_usable tn64_optim_usable
 #define tn_optim_wrap tn64_optim_wrap
 #define tn_optim_wrapper tn64_optim_wrapper
 #define tn_optim_wrappers tn64_optim_wrappers
