@@ -131,7 +131,7 @@ static void summary(const conform_file *f, const conform_verdict *v, int failed)
     for (int c = 0; c < f->cases; c++) count[v[c].mistake]++;
     for (int m = 1; m < MISTAKES; m++)
         if (count[m] > count[best] || (!best && count[m])) best = m;
-    if (!best) return;
+    if (2 * count[best] < failed || !best) return; /* chance */
     char text[400];
     snprintf(text, sizeof text, "%s: the likeliest mistake behind %d of %d failures is: %s", f->family,
              count[best], failed, conform_mistake_text[best]);

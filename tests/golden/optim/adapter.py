@@ -200,9 +200,10 @@ def pytorch(dtype="float64", **always):
     """A factory for the class and the arguments that each case names; `always` goes over them (foreach=True, ...)."""
     import torch
     kind = getattr(torch, dtype)
+    torch.set_default_dtype(kind)  # scalars of a state are of the default type
 
     def factory(case, tensors):
-        if "torch" not in case or "rest" in case["torch"]:
+        if set(case.get("torch", ())) != {"class", "kwargs"}:  # none, or more than one optimizer of PyTorch's
             return None
         kw = {**case["torch"]["kwargs"], **always}
         w = {t["name"]: torch.tensor(t["init"], dtype=kind).reshape(t["shape"]).requires_grad_() for t in tensors}
