@@ -17,10 +17,9 @@ static double total_shrink(const run *r, const tn_optim_def *def, const void *hp
 }
 
 /* Asked with lr 1: at lr 0 nothing shrinks, whatever the kind. */
-static int goes_through_gradient(const run *r, const tn_optim_def *def, const void *hp) {
+static int has_no_factor(const run *r, const tn_optim_def *def, const void *hp) {
     enum { BYTES = 1024 };
     _Alignas(max_align_t) char copy[BYTES];
-    if (def->penalty) return def->penalty(hp);
     if (!def->shrink) return 1;
     TN_CHECK(NULL, def->hp_size <= BYTES, "%s: options of %zu bytes", def->name, def->hp_size);
     memcpy(copy, hp, def->hp_size);
@@ -37,7 +36,7 @@ double decay_lambda(const run *r, const tn_param *p, int *penalty) {
     *penalty = 0;
     if (p->flags & (TN_NO_DECAY | TN_BUFFER | TN_FROZEN)) return 0;
     double lambda = option_real(def, hp, "weight_decay", 0);
-    if (lambda != 0) *penalty = goes_through_gradient(r, def, hp);
+    if (lambda != 0) *penalty = def->penalty ? def->penalty(hp) : has_no_factor(r, def, hp);
     return lambda;
 }
 
@@ -50,7 +49,8 @@ decay_facts decay_of(const run *r, const tn_param *p) {
     tn_tick tick = run_tick(r, 0);
     tick.lr_mul = 1;
     f.shrink = def->shrink ? def->shrink(hp, &tick) : 0;
-    if (f.shrink == 0) return f;
+    f.no_factor = has_no_factor(r, def, hp);
+    if (f.no_factor) return f;
     f.timescale = 1 / (f.shrink * (double)r->per_epoch);
     f.total = total_shrink(r, def, hp);
     f.lambda_norm =

@@ -6,6 +6,7 @@
 
 typedef struct {
     double lambda; /* weight_decay of the parameter's group; 0: none, or it does not decay */
+    int no_factor; /* 1: neither a penalty nor one factor for all weights */
     int penalty;   /* 1: lambda / 2 |w|^2 through the gradient; 0: by shrinking the weights */
     double
         shrink; /* w *= 1 - shrink in a step at the full learning rate; 0: by no one factor, or the rate is 0 */

@@ -52,7 +52,7 @@ static void decay_text(const run *r, const tn_param *p, char out[80]) {
         snprintf(out, 80, "no decay set");
     else if (d.penalty)
         snprintf(out, 80, "penalty %g/2 |w|^2 through the gradient", d.lambda);
-    else if (d.shrink == 0)
+    else if (d.no_factor)
         snprintf(out, 80, "decayed by %g beside the gradient", d.lambda);
     else
         snprintf(out, 80, "decayed: times 1 - %.4g a step", d.shrink);
