@@ -314,6 +314,9 @@
 #define tn_recurrent_len tn64_recurrent_len
 #define tn_recurrent_op tn64_recurrent_op
 #define tn_recurrent_run tn64_recurrent_run
+#define tn_recurrent_weights tn64_recurrent_weights
+#define tn_recurrent_weights_chunk tn64_recurrent_weights_chunk
+#define tn_recurrent_weights_room tn64_recurrent_weights_room
 #define tn_relu tn64_relu
 #define tn_report_after tn64_report_after
 #define tn_report_before tn64_report_before
