@@ -102,7 +102,7 @@ prints 2 "^3x9x8x5x3s2p1 " conv --batch 9 --shape 3x9x8x5x3s2p1 $short
 prints 1 "^2x5x5x3x1 " conv --batch 1 --shape 2x5x5x3x1 --threads 1 $short
 prints 2 "^mlp:hidden=8 " infer --model mlp:hidden=8 $short
 
-prints 9 '^[a-z].* 2/1 \|^[a-z].* [345]/[234] ' optim --parameters 5000 --threads 1 $short
+prints 22 '^[a-z].* 2/1 \|^[a-z].* [3456]/[2345] ' optim --parameters 5000 --threads 1 $short
 prints 2 '^adamw:weight_decay=0.1 *5056 .* 4/3 ' optim --optimizer adamw:weight_decay=0.1 --parameters 5000 $short
 json "optimizer parameters arrays_read arrays_written ns_per_parameter bytes_per_second copy_bytes_per_second
     percent_of_copy spread" optim --optimizer sgd --parameters 5000 $short
