@@ -31,11 +31,12 @@ static struct {
     pthread_cond_t wake;
     _Atomic int sleepers;
     _Atomic int workers; /* threads that exist beside the caller */
-    _Atomic int team;    /* threads that the job on may use, the caller being thread 0 */
+    /* What a worker reads when a job comes lies in one cache line, and what it writes in others. */
+    _Alignas(LINE) _Atomic uint32_t job; /* grows with each job */
+    _Atomic int team;                    /* threads that the job on may use, the caller being thread 0 */
     void (*fn)(void *, int);
     void *arg;
-    _Alignas(LINE) _Atomic uint32_t job; /* grows with each job */
-    _Alignas(LINE) _Atomic int done;
+    _Alignas(LINE) _Atomic int done; /* chunks */
     run runs[MAX_THREADS];
 } pool = {
     .owner = PTHREAD_MUTEX_INITIALIZER, .sleep = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -83,15 +84,20 @@ static int claim(run *r) {
     return -1;
 }
 
-/* All chunks that thread `self` of n can get: its own run first, then what is left of the others'. */
+/*
+ * All chunks that thread `self` of n can get: its own run first, then what is left of the others'. They are told once,
+ * at the end: each telling takes the line of `done` from another core.
+ */
 static void work(int self, int n) {
+    int did = 0;
     for (int i = 0; i < n; i++) {
         run *r = &pool.runs[(self + i) % n];
         for (int chunk; (chunk = claim(r)) >= 0;) {
             pool.fn(pool.arg, chunk);
-            atomic_fetch_add_explicit(&pool.done, 1, memory_order_release);
+            did++;
         }
     }
+    if (did) atomic_fetch_add_explicit(&pool.done, did, memory_order_release);
 }
 
 static _Thread_local int self_number;
