@@ -2,8 +2,8 @@
 # Runs every ```sh block and compiles and runs every ```c block of README.md, each in an empty folder. A block that a
 # test cannot run has an HTML comment with the reason on a line before it: <!-- not run: needs root -->
 #
-# In that folder build/tern is the program under test and data/ the project's. A c block without main() is the body
-# of one.
+# In that folder build/tern is the program under test, and apps/, data/ and lib/ are the project's. A c block without
+# main() is the body of one.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 build=${TERN_BUILD_DIR:-$root/build}
@@ -37,7 +37,7 @@ for file in "$work"/*.sh "$work"/*.c; do
     folder=$file.run
     mkdir -p "$folder/build"
     ln -s "$program" "$folder/build/tern"
-    ln -s "$root/data" "$folder/data"
+    for name in apps data lib; do ln -s "$root/$name" "$folder/$name"; done
     status=0
     case $file in
     *.sh)
