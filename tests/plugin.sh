@@ -133,6 +133,8 @@ echo hello >text.so
 refused 'no shared object' text.so
 refused 'No such file' ./missing.so:lr=1
 refused 'is no file' "$work/there"
+mkfifo pipe.so
+refused 'is no file' ./pipe.so
 refused 'cannot read' "$work/there/"x.dylib
 ${CC:-cc} -c -I"$root/lib" bad.c -o object.so
 refused 'is an object file or a program' ./object.so
