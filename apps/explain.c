@@ -134,6 +134,10 @@ int explain_run(const char *spec, const explain_input *in, explained *x, tn_err 
         }
     }
     bad |= !o;
+    if (!bad) {
+        const tn_optim_def *def = tn_optim_definition_of(o, p);
+        x->whole = def->scope == TN_TENSOR && !def->explain;
+    }
     if (!bad) name_gradient(x);
     tn_optim_free(o);
     tn_params_free(params);
