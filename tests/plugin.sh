@@ -95,6 +95,13 @@ refused 'clamp: seven is 7 too many' adamw+./clamp.so:most=7
 refused 'clamp is a wrapper' ./clamp.so
 refused 'signum is an optimizer, no wrapper' adamw+there/signum.so
 
+sed 's/return 1;$/return 99;/' "$root/apps/examples/plugin/signum.c" >many.c
+compile many.c many.so
+refused 'asks for 99 slots; the most is 6' ./many.so
+sed 's/(tn_slot){"m"/(tn_slot){NULL/' "$root/apps/examples/plugin/signum.c" >nameless.c
+compile nameless.c nameless.so
+refused 'slot 0 of .* has no name' ./nameless.so
+
 # ---- What is refused, unloaded -------------------------------------------------------------------------------
 
 cat >bad.c <<'END'
