@@ -3,6 +3,7 @@
 #include "explain.h"
 #include "rundir.h"
 #include <ctype.h>
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -90,8 +91,13 @@ static void record(explained *x, tn_optim *o, const tn_param *p, const explain_i
         if (len > 0 && (first ? !has_column(x, name) : at < x->n && strcmp(x->column[at].name, name) == 0))
             PUT(name, "the optimizer's state after the step", 0, (double)slot[0]);
     const double moved = (double)now->w[0] - (double)old->w;
-    if (def->explain && has_wrapper(x->spec))
-        PUT("wrapper part", "what the wrappers moved it by", 1, moved - parts);
+    if (def->explain && has_wrapper(x->spec)) {
+        /* the parts are in double: what is left without a wrapper is the rounding of w */
+        const double by = moved - parts,
+                     rounding = (sizeof(tn_real) == sizeof(float) ? FLT_EPSILON : DBL_EPSILON)
+                                * (fabs((double)old->w) + fabs(parts));
+        PUT("wrapper part", "what the wrappers moved it by", 1, fabs(by) <= rounding ? 0 : by);
+    }
     if (!def->explain) PUT("step", "w after minus w before", 1, moved);
     if (tn_optim_evaluates_elsewhere(o)) {
         tn_optim_eval(o, k, 1);
@@ -134,6 +140,10 @@ int explain_run(const char *spec, const explain_input *in, explained *x, tn_err 
         }
     }
     bad |= !o;
+    if (!bad) {
+        const tn_optim_def *def = tn_optim_definition_of(o, p);
+        x->whole = def->scope == TN_TENSOR && !def->explain;
+    }
     if (!bad) name_gradient(x);
     tn_optim_free(o);
     tn_params_free(params);

@@ -15,6 +15,7 @@ typedef struct {
 typedef struct {
     char spec[CONFIG_SPEC]; /* with every option */
     char label[TN_MAX_NAME];
+    int whole; /* it works on whole tensors and names no parts of its step */
     int n;
     explain_column column[EXPLAIN_COLUMNS]; /* the first is g, the last is w */
 } explained;

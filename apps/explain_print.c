@@ -222,6 +222,16 @@ void explain_print(FILE *f, int n, const explained *x, const explain_input *in) 
     print_columns(f, s, gather(&q, n, x, s), in);
     fputc('\n', f);
     print_formulas(f, &q, n, x);
+    for (int o = 0; o < n; o++) {
+        char text[TN_MAX_NAME + 160];
+        if (!x[o].whole) continue;
+        snprintf(
+            text, sizeof text,
+            "%s works on whole matrices: its step has no parts that one weight shows. Here the matrix is "
+            "1 x 1.",
+            x[o].label);
+        args_wrapped(f, text, 0, 0);
+    }
 }
 
 static json_t *one_json(const explained *x, const explain_input *in) {

@@ -17,8 +17,13 @@ _Static_assert(sizeof tail + 1 == sizeof TN_PLUGIN_MAGIC, "TN_PLUGIN_MAGIC");
 
 static unsigned char *read_file(const char *path, size_t *len, tn_err *e) {
     const size_t most = (size_t)1 << 28;
-    struct stat st;
-    FILE *f = fopen(path, "rb");
+    struct stat st = {0};
+    /* a look before it is opened: to open a pipe waits for whoever writes to it */
+    FILE *f = stat(path, &st) == 0 && S_ISFIFO(st.st_mode) ? NULL : fopen(path, "rb");
+    if (!f && S_ISFIFO(st.st_mode)) {
+        tn_fail(e, "%.200s: is no file; a plug-in is a shared object", path);
+        return NULL;
+    }
     if (!f || fstat(fileno(f), &st)) {
         tn_fail(e, "%.200s: cannot read this plug-in: %s", path, strerror(errno));
         if (f) fclose(f);

@@ -62,6 +62,14 @@ for name in $("$tern" list optimizers | awk '/^  [a-z]/ {print $1}'); do
     "$tern" explain --optimizer "$name" --json >out.txt || fail "$name --json"
     grep -q '"new w": ' out.txt || fail "$name --json: no new w"
 done
+"$tern" explain --optimizer adam+ema --json >out.txt
+[ "$(grep -c '"wrapper part": 0\.*0*,*$' out.txt)" = 3 ] || fail "ema, which moves no weight: $(grep 'wrapper part' out.txt)"
+"$tern" explain --optimizer sgd:lr=0.1+lookahead:k=2 --grads 1,1 --json >out.txt
+grep -q '"wrapper part": 0\.0*[1-9]' out.txt || fail "lookahead moves nothing: $(grep 'wrapper part' out.txt)"
+for name in muon adafactor sgd; do
+    [ "$("$tern" explain --optimizer $name | grep -c "^$name works on whole matrices")" = "$([ $name = sgd ] && echo 0 || echo 1)" ] ||
+        fail "$name: what it says of whole matrices"
+done
 "$tern" explain --optimizer sgd:momentum=0.9 --grads 1,1 >out.txt
 grep -q "momentum_buffer" out.txt || fail "sgd does not show its buffer"
 "$tern" explain --optimizer adamw:lr=0.5 --vs adaml2,sgd:lr=2,adamw:decay=independent >out.txt || fail "--vs"

@@ -95,6 +95,13 @@ refused 'clamp: seven is 7 too many' adamw+./clamp.so:most=7
 refused 'clamp is a wrapper' ./clamp.so
 refused 'signum is an optimizer, no wrapper' adamw+there/signum.so
 
+sed 's/return 1;$/return 99;/' "$root/apps/examples/plugin/signum.c" >many.c
+compile many.c many.so
+refused 'asks for 99 slots; the most is 6' ./many.so
+sed 's/(tn_slot){"m"/(tn_slot){NULL/' "$root/apps/examples/plugin/signum.c" >nameless.c
+compile nameless.c nameless.so
+refused 'slot 0 of .* has no name' ./nameless.so
+
 # ---- What is refused, unloaded -------------------------------------------------------------------------------
 
 cat >bad.c <<'END'
@@ -133,6 +140,8 @@ echo hello >text.so
 refused 'no shared object' text.so
 refused 'No such file' ./missing.so:lr=1
 refused 'is no file' "$work/there"
+mkfifo pipe.so
+refused 'is no file' ./pipe.so
 refused 'cannot read' "$work/there/"x.dylib
 ${CC:-cc} -c -I"$root/lib" bad.c -o object.so
 refused 'is an object file or a program' ./object.so
