@@ -98,7 +98,7 @@ static inline V vdecayed(V w, V step, tn_real shrink, int cautious) {
 TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, int cautious, size_t i, size_t n) {
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     V m = vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g);
-    V v = vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vset1(c.one_minus_beta2) * g * g);
+    V v = vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g));
     m = vsettled(m), v = vflush(v);
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
     if (amsgrad) {
