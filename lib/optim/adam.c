@@ -98,7 +98,7 @@ static inline V vdecayed(V w, V step, tn_real shrink, int cautious) {
 TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, int cautious, size_t i, size_t n) {
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     V m = vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g);
-    V v = vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vset1(c.one_minus_beta2) * g * g);
+    V v = vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g));
     m = vsettled(m), v = vflush(v);
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
     if (amsgrad) {
@@ -245,15 +245,21 @@ static void adaml2_decay_track(const void *hp, const tn_tick *k, const tn_opt_te
     tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
 }
 
+TN_STEP adaml2_part_step(const adam_coef c, const tn_real *v, const tn_real *moment, tn_real *part, size_t i,
+                         size_t n) {
+    const V root = vfma(vsqrt(vget(v + i, n)), vset1(c.root_corr), vset1(c.eps));
+    vput(part + i, n, vset1(-c.rate) * (vget(moment + i, n) / root));
+}
+
 static void adaml2_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
                               const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
     const adam_hp *h = hp;
-    const double rate = h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t));
-    const double corr = 1 / sqrt(1 - tn_exact_powi(h->beta2, k->t));
+    const adam_coef c = {.rate = (tn_real)(h->lr * k->lr_mul / (1 - tn_exact_powi(h->beta1, k->t))),
+                         .root_corr = (tn_real)(1 / sqrt(1 - tn_exact_powi(h->beta2, k->t))),
+                         .eps = (tn_real)h->eps};
     const tn_real *v = p->slot[h->amsgrad ? LARGEST : SECOND];
     (void)old;
-    for (size_t i = lo; i < hi; i++)
-        part[i] = (tn_real)(-rate * (double)moment[i] / (sqrt((double)v[i]) * corr + h->eps));
+    TN_EACH_VECTOR(lo, hi, adaml2_part_step, c, v, moment, part);
 }
 
 static void adamw_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,

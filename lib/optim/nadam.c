@@ -61,7 +61,7 @@ typedef struct {
 TN_STEP nadam_step(const nadam_coef c, const tn_opt_tensor p, size_t i, size_t n) {
     const V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     const V m = vsettled(vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g));
-    const V v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vset1(c.one_minus_beta2) * g * g));
+    const V v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g)));
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
     const V root = vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps));
     const V ahead = vfma(vset1(c.of_g), g, vset1(c.of_m) * m);

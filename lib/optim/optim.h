@@ -129,6 +129,21 @@ static inline V vsettled(V m) {
 #endif
 }
 
+/*
+ * share g g, in this order as g g alone would underflow for more, and 0 where g g is below the smallest normal number: an
+ * average drops that anyway, and a product that underflows takes processors some hundred cycles. A penalty alone, on
+ * weights that no gradient reaches, makes many: on MNIST adaml2's step over mlp took 102 us, with this 37.
+ */
+static inline V vsquared(tn_real share, V g) {
+#ifdef TN_DOUBLE
+    const tn_real least = 0x1p-511;
+#else
+    const tn_real least = 0x1p-63f;
+#endif
+    const V x = vsel(vlt(vabs(g), vset1(least)), vset1(0), g);
+    return vset1(share) * x * x;
+}
+
 /* -1, 0 or 1; NaN of NaN. */
 static inline V vsign(V x) {
     const V one = vcopysign(vset1(1), x);

@@ -50,7 +50,7 @@ typedef struct {
 TN_STEP rmsprop_step(const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, tn_real *avg, size_t i,
                      size_t n) {
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
-    V sq = vfma(vset1(c.alpha), vget(p.slot[SQUARE_AVG] + i, n), vset1(c.one_minus_alpha) * g * g);
+    V sq = vfma(vset1(c.alpha), vget(p.slot[SQUARE_AVG] + i, n), vsquared(c.one_minus_alpha, g));
     V var = sq = vflush(sq);
     vput(p.slot[SQUARE_AVG] + i, n, sq);
     if (avg) {
