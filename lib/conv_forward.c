@@ -114,7 +114,7 @@ static void lay_out_pooled(tn_tape *t, job *j) {
             }
     j->off = off, j->odd = off + k;
     j->scratch_len = j->image_len + j->z_len;
-    j->scratch = tn_scratch(t, (size_t)j->chunks * j->scratch_len * sizeof(tn_real));
+    j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
 }
 
 static void lay_out(tn_tape *t, job *j) {

@@ -90,7 +90,8 @@ static void forward_packed(const forward *f, const tn_real *packed_w) {
  * Which is less to pack. With several threads packed samples also have to pass from core to core, as the samples
  * themselves will for the weight gradient, where packed weights stay with the thread that made them: they win
  * then up to four times the number of samples. (A step of mlp:128 at 128 samples, 2 threads:
- * 228 against 293 us.) Both give the same bits, so that the choice may depend on the threads.
+ * 228 against 293 us.) The choice may depend on the threads because no bit depends on it: either way an element is one
+ * chain over `in`, then the bias (tests/test_layers.c, either_way_round).
  */
 static int better_turned(int n, int out) {
     enum { FEWEST = TN_NR_MAX / 2 };

@@ -11,7 +11,7 @@ enum {
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
     LEAST_BATCH_BACK = 16,
     CHUNKS = 16,
-    UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel */
+    UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel, of four vectors */
 };
 
 int tn_linear_wide_fits(int n, int in, int out, int back) {
@@ -90,8 +90,10 @@ static void forward_chunk(void *arg, int chunk) {
 }
 
 /*
- * Each chunk reads its rows of x and its units' weights from beginning to end: no more chunks than threads, then. An
- * element is one chain wherever it is made.
+ * Each chunk reads its rows of x and its units' weights from beginning to end: no more chunks than threads, then. That is
+ * an exception to tn_parallel's rule, and no bit depends on it: nothing is summed across chunks, a chunk cuts n and
+ * out alone, and an element is one chain over in, whichever tile it falls in (tests/test_linear_wide.c, 1 to 5
+ * threads).
  */
 void tn_linear_wide_forward(tn_tape *t, int n, int in, int out, const tn_real *x, const tn_real *w,
                             const tn_real *bias, int relu, tn_real *y) {
@@ -156,15 +158,16 @@ static void dense_columns(const back_job *j, const factor *f, int add, int c, in
     }
 }
 
+/* Zeros are skipped in whole units of columns, whatever the vector's length: 0 times infinity has the same result at each. */
 static void columns(const back_job *j, const factor *f, int add, int c, int end, const tn_real *b,
                     tn_real *to, tn_real *packed) {
-    const int width = 4 * j->k->width;
+    const int width = 4 * j->k->width, whole = end / UNIT * UNIT;
     if (f->start) {
         tn_sparse_panel s = {.m = f->m, .start = f->start, .at = f->at, .v = f->v, .b = packed, .add = add};
         s.ldc = s.ld_soon = j->in;
-        for (; c + width <= end; c += width) {
+        for (; c < whole; c += width) {
             pack_panel(j, f->k, width, width, b + c, packed);
-            s.c = to + c, s.soon = b + c + width, s.soon_rows = c + 2 * width <= end ? f->k : 0;
+            s.c = to + c, s.soon = b + c + width, s.soon_rows = c + 2 * width <= whole ? f->k : 0;
             j->k->sparse_panel(&s);
         }
     }
@@ -197,8 +200,8 @@ static void list(tn_tape *t, factor *f) {
 }
 
 /*
- * Behind ReLU, and more so behind dropout, dz is mostly zeros, which are skipped: to finite numbers that makes no difference,
- * but a zero gradient times an infinite weight or input is 0 here.
+ * Behind ReLU, and more so behind dropout, dz is mostly zeros, which are skipped: to finite numbers that makes no difference
+ * (but for the sign of a zero), but a zero gradient times an infinite or NaN weight or input is 0 here.
  */
 void tn_linear_wide_back(tn_tape *t, int n, int in, int out, const tn_real *dz, const tn_real *x,
                          const tn_real *w, unsigned add, tn_real *dx, tn_real *dw) {

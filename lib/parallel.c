@@ -106,8 +106,10 @@ int tn_worker(void) {
     return self_number;
 }
 
+/* A late worker may have seen the team of an earlier job, which may have been larger: all that exist count. */
 int tn_worker_slots(void) {
-    int n = tn_threads();
+    int n = tn_threads(), all = atomic_load_explicit(&pool.workers, memory_order_relaxed) + 1;
+    if (n < all) n = all;
     return n > self_number ? n : self_number + 1;
 }
 

@@ -172,6 +172,36 @@ static void packed_forms(void **state) {
     tn_tape_free(t);
 }
 
+/* Which factor is packed forward depends on the number of threads, see better_turned() in fused_linear.c: no bit may. */
+static void either_way_round(void **state) {
+    (void)state;
+    static const int shape[][3] = {
+        {40, 37, 21}, {16, 300, 257}, {33, 450, 132}, {131, 33, 30}, {64, 64, 257}};
+    tn_tape *t = tn_tape_new(NULL);
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
+        const int n = shape[i][0], in = shape[i][1], out = shape[i][2];
+        tn_real *x = draw(1, 1, (size_t)(n * in)), *w = draw(2, 1, (size_t)(in * out)),
+                *b = draw(3, 1, (size_t)out);
+        for (int relu = 0; relu < 2; relu++) {
+            tn_act act = relu ? TN_ACT_RELU : TN_ACT_NONE;
+            tn_tape_reset(t);
+            tn_t *src[] = {tn_leaf(t, x, 2, (int[]){n, in}), tn_leaf(t, w, 2, (int[]){out, in}),
+                           relu ? tn_leaf(t, b, 1, &out) : NULL};
+            tn_set_threads(1);
+            tn_t *one = tn_linear_act(src[0], src[1], src[2], act);
+            for (int threads = 2; threads <= 4; threads++) {
+                tn_set_threads(threads);
+                tn_t *more = tn_linear_act(src[0], src[1], src[2], act);
+                if (!same_bits(one->x, more->x, one->len))
+                    fail_msg("%d %d %d: %d threads", n, in, out, threads);
+            }
+        }
+        free(x), free(w), free(b);
+    }
+    tn_set_threads(0);
+    tn_tape_free(t);
+}
+
 /* ---- bits: float alone; the double build's products are OpenBLAS's, which promises nothing ---- */
 
 #ifndef TN_DOUBLE
@@ -283,6 +313,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shapes),
         cmocka_unit_test(packed_forms),
+        cmocka_unit_test(either_way_round),
 #ifndef TN_DOUBLE
         cmocka_unit_test(same_bits_everywhere),
 #endif

@@ -88,6 +88,25 @@ static void chains(void **unused) {
             one_shape(&shapes[i], threads, threads > 1);
 }
 
+/*
+ * Where gradients are skipped as zeros, 0 times infinity is 0; in the columns beyond the last whole 64 nothing is
+ * skipped. Which is which must not depend on the vectors' length.
+ */
+static void infinite_weights(void **unused) {
+    (void)unused;
+    enum { N = 32, IN = 2048 + 64 + 63, OUT = 256, WHOLE = IN / 64 * 64 };
+    tn_real *x = reals((size_t)N * IN), *w = reals((size_t)OUT * IN), *dz = reals((size_t)N * OUT),
+            *dx = reals((size_t)N * IN), *dw = reals((size_t)OUT * IN);
+    for (int i = 0; i < N * OUT; i++) dz[i] = i % OUT % 4 ? 0 : 1;
+    for (int p = 0; p < IN; p++) w[IN + p] = (tn_real)INFINITY; /* of unit 1, whose gradients are all 0 */
+    tn_tape *t = tn_tape_new(NULL);
+    tn_linear_wide_back(t, N, IN, OUT, dz, x, w, 0, dx, dw);
+    for (int i = 0; i < N * IN; i++)
+        if (!isnan(dx[i]) != (i % IN < WHOLE)) fail_msg("column %d: %g", i % IN, (double)dx[i]);
+    tn_tape_free(t);
+    free(x), free(w), free(dz), free(dx), free(dw);
+}
+
 /* The layer takes these passes, and its gradients by numbers are those by create_graph. */
 static void layer(void **unused) {
     (void)unused;
@@ -114,7 +133,8 @@ static void layer(void **unused) {
 }
 
 static int run(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(layer)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(infinite_weights),
+                                       cmocka_unit_test(layer)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 

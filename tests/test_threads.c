@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Every model: the same bits for 1, 2 and 4 threads, and no call of the allocator in a step once memory is warm.
+ * Every model: the same bits for 1, 2 and 4 threads, and no call of the allocator in a step once memory is warm. And that
+ * scratch of a thread has room for every thread.
  */
+#include "internal.h"
 #include "support.h"
 #include "tern_models.h"
 #include <stdio.h>
@@ -91,6 +93,29 @@ static void same_bits_for_any_threads(void **state) {
     }
 }
 
+/* ---- scratch of a thread ---- */
+
+enum { MORE = 4, CHUNKS = 64 };
+static int numbers[CHUNKS];
+static void note_number(void *arg, int chunk) {
+    (void)arg;
+    numbers[chunk] = tn_worker();
+}
+
+/* Threads that exist may still come late to a job after their number was lowered: there is room for all of them. */
+static void room_for_every_thread(void **state) {
+    (void)state;
+    tn_set_threads(MORE);
+    tn_parallel(CHUNKS, note_number, NULL);
+    for (int threads = MORE; threads > 0; threads--) {
+        tn_set_threads(threads);
+        assert_true(tn_worker_slots() >= MORE);
+        tn_parallel(CHUNKS, note_number, NULL);
+        for (int i = 0; i < CHUNKS; i++) assert_true(numbers[i] >= 0 && numbers[i] < tn_worker_slots());
+    }
+    tn_set_threads(1);
+}
+
 /* The names above are not forgotten when a model is added. */
 static void every_model_is_here(void **state) {
     (void)state;
@@ -114,6 +139,7 @@ int main(void) {
     for (int i = 0; i < IMAGES * PIXELS; i++) image[i] = (tn_real)(u[i] > 0 ? u[i] : 0);
     for (int i = 0; i < IMAGES; i++) label[i] = i * 7 % 10;
     const struct CMUnitTest tests[] = {cmocka_unit_test(same_bits_for_any_threads),
-                                       cmocka_unit_test(every_model_is_here)};
+                                       cmocka_unit_test(every_model_is_here),
+                                       cmocka_unit_test(room_for_every_thread)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,7 +4,7 @@
  * of the input broadcast. The sums of all taps of one or two vectors of channels stand in registers while the image passes
  * once.
  */
-#include "level.h"
+#include "vec_part.h"
 
 #if defined(TN_LEVEL_AVX512) || defined(TN_LEVEL_NEON)
 enum { VECTORS = 2 };
@@ -15,13 +15,7 @@ enum { TAPS = 9 };
 
 #define EACH(m) m(0) m(1) m(2) m(3) m(4) m(5) m(6) m(7) m(8)
 
-/* The gradient passes where y > 0; NaN in either gives NaN. */
-static inline V behind_relu(V gy, V y) {
-    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
-    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
-}
-
-/* A group of taps of `vectors` vectors of channels; the bias' sum goes to the row behind `rest` rows. */
+/* A group of taps of `vectors` vectors of channels; the bias' gradient is added to bias unless that is NULL. */
 __attribute__((always_inline)) static inline void group(const int vectors, const int taps,
                                                         const tn_channels_dw *s, const int *off,
                                                         const tn_real *x, const tn_real *y, const tn_real *gy,
@@ -32,8 +26,8 @@ __attribute__((always_inline)) static inline void group(const int vectors, const
     const ptrdiff_t ld = s->channels;
     for (int r = 0; r < s->oh; r++, x += s->row, y += s->pitch, gy += s->pitch)
         for (int c = 0; c < s->ow; c++) {
-            V g = behind_relu(vload(gy + c * ld), vload(y + c * ld));
-            V h = vectors == 2 ? behind_relu(vload(gy + c * ld + VL), vload(y + c * ld + VL)) : g;
+            V g = vbehind_relu(vload(gy + c * ld), vload(y + c * ld));
+            V h = vectors == 2 ? vbehind_relu(vload(gy + c * ld + VL), vload(y + c * ld + VL)) : g;
             a += g, b += h;
 #define STEP(t)                                           \
     if (taps > t) {                                       \

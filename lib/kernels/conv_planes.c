@@ -5,7 +5,7 @@
  * taps of a filter at a time have their sums in registers while it passes once.
  * Each tap has TN_LANES virtual lanes, added up at the end in a fixed tree, so the bits do not depend on the level.
  */
-#include "level.h"
+#include "vec_part.h"
 
 /* F(t, l) for every tap of a group and every vector of its lanes. */
 #if defined(TN_LEVEL_PLAIN)
@@ -58,16 +58,9 @@ void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, cons
     for (int l = 0; l < lanes; l++) sum[whole * TN_LANES + l] = rest[l];
 }
 
-/* The gradient passes where y > 0; NaN in either gives NaN. */
-static inline V behind_relu(V gy, V y) {
-    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
-    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
-}
-
 static inline V masked(const tn_real *gy, const tn_real *y, size_t n) {
-    if (n >= VL) return y ? behind_relu(vload(gy), vload(y)) : vload(gy);
-    V g = vload_part(gy, n, 0);
-    return y ? behind_relu(g, vload_part(y, n, 1)) : g;
+    V g = vload_first(gy, n);
+    return y ? vbehind_relu(g, vload_first(y, n)) : g;
 }
 
 void tn_k_planes_gradient(int rows, int cols, const tn_real *gy, const tn_real *y, tn_real *out,

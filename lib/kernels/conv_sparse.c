@@ -10,7 +10,7 @@
  *
  * Lanes beyond the end of a row hold what happens to stand there: dw leaves them to the caller, dx does not add them.
  */
-#include "level.h"
+#include "vec_part.h"
 
 enum { WORD = 64, LINE = 64, MOST = TN_SPARSE_TILE(MR) };
 
@@ -53,18 +53,12 @@ static inline void store_int(int *p, VI i) {
 #endif
 }
 
-/* As relu_mask: a select alone would hide NaN. */
-static inline V masked(V gy, V y) {
-    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
-    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
-}
-
 static inline void split_vector(const tn_sparse_split *s, const tn_real *gy, const tn_real *y,
                                 const unsigned char *winner, const int *base, tn_real *v, tn_real *key,
                                 int *off) {
     const V inverse = vset1((tn_real)1 / (tn_real)s->width);
     V g = vload(gy), w = vload_u8(winner);
-    if (s->relu) g = masked(g, vload(y));
+    if (s->relu) g = vbehind_relu(g, vload(y));
     g *= vset1(s->scale);
     vstore(v, g);
     if (key) vstore(key, vsel(veq(g, vset1(0)), vset1(-1), w));

@@ -2,7 +2,7 @@
 /*
  * Kernels that treat each element by itself and call no function: sums, products, masks, pixels to reals.
  */
-#include "level.h"
+#include "vec_part.h"
 
 /* y[i] = expr for all i < n, where the expression may use the vectors a[i] and b[i]. */
 #define FOR_EACH_PAIR(n, pa, pb, py, expr)                                            \
@@ -30,14 +30,8 @@ void tn_k_accumulate(size_t n, const tn_real *x, tn_real *py) {
     FOR_EACH_PAIR(n, py, x, py, a + b);
 }
 
-/* The gradient passes where y > 0. A select alone would hide NaN in y, or in gy where y <= 0. */
-static inline V masked(V gy, V y) {
-    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
-    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
-}
-
 void tn_k_relu_mask(size_t n, const tn_real *gy, const tn_real *y, tn_real *gx) {
-    FOR_EACH_PAIR(n, gy, y, gx, masked(a, b));
+    FOR_EACH_PAIR(n, gy, y, gx, vbehind_relu(a, b));
 }
 
 /* Rows come in random order from a set larger than any cache: nothing else can foresee them. */

@@ -5,7 +5,7 @@
  * Element i of a sum belongs to lane i mod TN_LANES, and the lanes are added up as a tree, whatever the width
  * of the registers.
  */
-#include "level.h"
+#include "vec_part.h"
 #include "vmath.h"
 
 static double add_lanes(double lane[TN_LANES]) {
@@ -116,10 +116,7 @@ void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse) {
     for (int r = 0; r < rows; r += VL, x += (ptrdiff_t)VL * classes) {
         int block = rows - r < VL ? rows - r : VL;
         V y = lse_of_rows(block, classes, x);
-        if (block == VL)
-            vstore(lse + r, y);
-        else
-            vstore_part(lse + r, (size_t)block, y);
+        vstore_first(lse + r, (size_t)block, y);
     }
 }
 
@@ -128,8 +125,8 @@ void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *l
     tn_real t[TN_LANES][VL];
     for (int r = 0; r < rows; r += VL, x += (ptrdiff_t)VL * classes, y += (ptrdiff_t)VL * classes) {
         int block = rows - r < VL ? rows - r : VL;
-        V of = block == VL ? vload(lse + r) : vload_part(lse + r, (size_t)block, 0);
-        V by = block == VL ? vload(scale + r) : vload_part(scale + r, (size_t)block, 0);
+        V of = vload_first(lse + r, (size_t)block);
+        V by = vload_first(scale + r, (size_t)block);
         for (int c = 0; c < classes; c += TN_LANES) {
             int count = classes - c < TN_LANES ? classes - c : TN_LANES;
             turn_rows(t, block, classes, count, x + c);

@@ -13,20 +13,9 @@
  * three, would be the one to stream if the products of a few tiles were made together. A tile's 36 vectors pass through a
  * small array between the two halves of a transform: they are more than the registers.
  */
-#include "level.h"
+#include "vec_part.h"
 
 enum { IN = 6, OUT = 4, TAPS = 3 };
-
-/* The first n <= VL lanes. */
-static inline V load(const tn_real *p, size_t n) {
-    return n == VL ? vload(p) : vload_part(p, n, 0);
-}
-static inline void store(tn_real *p, size_t n, V v) {
-    if (n == VL)
-        vstore(p, v);
-    else
-        vstore_part(p, n, v);
-}
 
 /* ---- weights ---- */
 
@@ -85,12 +74,12 @@ static inline void input_1d(V d0, V d1, V d2, V d3, V d4, V d5, V out[IN]) {
 static inline void input_tile(size_t n, const tn_real *x, ptrdiff_t pixel, ptrdiff_t pitch, tn_real *v,
                               ptrdiff_t step) {
     V d[IN][IN], out[IN];
-#define AT(i) load(x + (i)*pitch + j * pixel, n)
+#define AT(i) vload_first(x + (i)*pitch + j * pixel, n)
     for (int j = 0; j < IN; j++) input_1d(AT(0), AT(1), AT(2), AT(3), AT(4), AT(5), d[j]);
 #undef AT
     for (int i = 0; i < IN; i++) {
         input_1d(d[0][i], d[1][i], d[2][i], d[3][i], d[4][i], d[5][i], out);
-        for (int j = 0; j < IN; j++) store(v + (IN * i + j) * step, n, out[j]);
+        for (int j = 0; j < IN; j++) vstore_first(v + (IN * i + j) * step, n, out[j]);
     }
 }
 
@@ -170,7 +159,7 @@ static inline void output_tile(const tn_real *m, ptrdiff_t step, V y[OUT][OUT]) 
 }
 
 static inline V bias_of(const tn_real *bias, int o, size_t n) {
-    return bias ? load(bias + o, n) : vset1(0);
+    return bias ? vload_first(bias + o, n) : vset1(0);
 }
 
 void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
@@ -182,7 +171,7 @@ void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, pt
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) {
                 V v = bias ? z[i][j] + b : z[i][j];
-                store(y + i * pitch + j * pixel + o, n, relu ? vmax(vset1(0), v) : v);
+                vstore_first(y + i * pitch + j * pixel + o, n, relu ? vmax(vset1(0), v) : v);
             }
     }
 }
@@ -218,8 +207,8 @@ void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *
                 V index, best = largest_of_four(top[0], top[1], below[0], below[1], &index);
                 if (bias) best = best + b; /* adding and ReLU keep the order: after the choice is enough */
                 ptrdiff_t to = i * pitch + j * pixel + o;
-                store(y + to, n, relu ? vmax(vset1(0), best) : best);
-                store(winner + to, n, index);
+                vstore_first(y + to, n, relu ? vmax(vset1(0), best) : best);
+                vstore_first(winner + to, n, index);
             }
     }
 }
