@@ -6,12 +6,10 @@
  * create_graph.
  */
 #include "kernels.h"
+#include "kernel_rig.h"
 #include "support.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 typedef struct {
     int n, ci, h, w, co1, k1, pad1, co2, pad2, bias, fused;
@@ -32,7 +30,7 @@ static const shape shapes[] = {
 enum { X, W1, B1, W2, B2, SOURCES };
 
 static uint64_t state = 1;
-static tn_real draw(void) {
+static tn_real uniform(void) {
     state = state * 6364136223846793005u + 1442695040888963407u;
     return (tn_real)((double)(state >> 40) / (1 << 23) - 1);
 }
@@ -42,7 +40,7 @@ static tn_t *filled(tn_tape *t, int leaf, int nd, const int *dim) {
     for (int i = 0; i < nd; i++) len *= (size_t)dim[i];
     tn_real *x = malloc(len * sizeof *x);
     assert_non_null(x);
-    for (size_t i = 0; i < len; i++) x[i] = draw();
+    for (size_t i = 0; i < len; i++) x[i] = uniform();
     tn_t *y = leaf ? tn_leaf(t, x, nd, dim) : tn_input(t, x, nd, dim);
     free(x);
     return y;
@@ -192,19 +190,6 @@ static int run(void) {
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
-/* The level is chosen once a process. */
 int main(void) {
-    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
-    int bad = 0, status;
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
-        if (!tn_kernels_level(levels[i])) continue;
-        printf("level %s\n", levels[i]), fflush(stdout);
-        pid_t child = fork();
-        if (child == 0) {
-            setenv("TERN_SIMD", levels[i], 1);
-            exit(run());
-        }
-        bad |= child < 0 || waitpid(child, &status, 0) != child || status != 0;
-    }
-    return bad;
+    return run_at_every_level(run);
 }

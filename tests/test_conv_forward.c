@@ -5,12 +5,10 @@
  */
 #include "catch.h"
 #include "conv_pool.h"
+#include "kernel_rig.h"
 #include "kernels.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 typedef struct {
     int n, ci, h, w, co, kh, kw, ph, pw, pool_h, pool_w; /* pool_h 0: no pooling */
@@ -25,27 +23,6 @@ static const shape shapes[] = {
     {1, 4, 8, 40, 9, 2, 3, 1, 2, 4, 16},   {3, 1, 19, 8, 13, 3, 1, 1, 0, 2, 2},
     {2, 3, 16, 65, 15, 3, 3, 1, 1, 2, 2},
 };
-
-static tn_real fused(tn_real a, tn_real b, tn_real c) {
-#ifdef TN_DOUBLE
-    return fma(a, b, c);
-#else
-    return fmaf(a, b, c);
-#endif
-}
-
-static uint64_t state = 1;
-static int draw(int lo, int hi) { /* both included */
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return lo + (int)((state >> 33) % (uint64_t)(hi - lo + 1));
-}
-
-static tn_real *reals(size_t n) {
-    tn_real *x = malloc((n + 1) * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++) x[i] = (tn_real)draw(-1000, 1000) / 512;
-    return x;
-}
 
 /* One element, as the header of conv_forward.c promises. */
 static tn_real element(const shape *s, const tn_real *x, const tn_real *w, const tn_real *bias, int relu,
@@ -220,19 +197,6 @@ static int run(void) {
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
-/* The level is chosen once a process. */
 int main(void) {
-    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
-    int bad = 0, status;
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
-        if (!tn_kernels_level(levels[i])) continue;
-        printf("level %s\n", levels[i]), fflush(stdout);
-        pid_t child = fork();
-        if (child == 0) {
-            setenv("TERN_SIMD", levels[i], 1);
-            exit(run());
-        }
-        bad |= child < 0 || waitpid(child, &status, 0) != child || status != 0;
-    }
-    return bad;
+    return run_at_every_level(run);
 }

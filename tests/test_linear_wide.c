@@ -6,12 +6,10 @@
 #include "internal.h"
 #include "kernels.h"
 #include "linear_wide.h"
+#include "kernel_rig.h"
 #include "support.h"
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 typedef struct {
     int n, in, out, bias, relu;
@@ -22,8 +20,9 @@ static const shape shapes[] = {
     {45, 2051, 259, 1, 1}, {35, 8200, 67, 0, 0},
 };
 
+/* Numbers with all bits of a float: rounding depends on the order of a sum. */
 static uint64_t state = 1;
-static tn_real *reals(size_t n) {
+static tn_real *full_reals(size_t n) {
     tn_real *x = malloc(n * sizeof *x);
     assert_non_null(x);
     for (size_t i = 0; i < n; i++) {
@@ -33,11 +32,6 @@ static tn_real *reals(size_t n) {
     return x;
 }
 
-static tn_real fused(tn_real a, tn_real b, tn_real c) {
-    return (tn_real)(sizeof c == 4 ? (double)fmaf((float)a, (float)b, (float)c)
-                                   : fma((double)a, (double)b, (double)c));
-}
-
 static void check(const tn_real *got, tn_real want) {
     if (memcmp(got, &want, sizeof want) != 0) fail_msg("%.9g, not %.9g", (double)*got, (double)want);
 }
@@ -45,9 +39,9 @@ static void check(const tn_real *got, tn_real want) {
 /* All of the outputs, and of the gradients some: a chain is long. */
 static void one_shape(const shape *s, int threads, int zeros) {
     const size_t n = (size_t)s->n, in = (size_t)s->in, out = (size_t)s->out;
-    tn_real *x = reals(n * in), *w = reals(out * in), *b = reals(out), *dz = reals(n * out),
-            *y = reals(n * out);
-    tn_real *dx = reals(n * in), *dw = reals(out * in), *dx0 = malloc(n * in * sizeof *dx0),
+    tn_real *x = full_reals(n * in), *w = full_reals(out * in), *b = full_reals(out),
+            *dz = full_reals(n * out), *y = full_reals(n * out);
+    tn_real *dx = full_reals(n * in), *dw = full_reals(out * in), *dx0 = malloc(n * in * sizeof *dx0),
             *dw0 = malloc(out * in * sizeof *dw0);
     for (size_t i = 0; i < n * out && zeros; i++) /* most of them: the products that skip them */
         if (i % 7 > 1 || i / out == 5) dz[i] = 0;
@@ -95,8 +89,9 @@ static void chains(void **unused) {
 static void infinite_weights(void **unused) {
     (void)unused;
     enum { N = 32, IN = 2048 + 64 + 63, OUT = 256, WHOLE = IN / 64 * 64 };
-    tn_real *x = reals((size_t)N * IN), *w = reals((size_t)OUT * IN), *dz = reals((size_t)N * OUT),
-            *dx = reals((size_t)N * IN), *dw = reals((size_t)OUT * IN);
+    tn_real *x = full_reals((size_t)N * IN), *w = full_reals((size_t)OUT * IN),
+            *dz = full_reals((size_t)N * OUT), *dx = full_reals((size_t)N * IN),
+            *dw = full_reals((size_t)OUT * IN);
     for (int i = 0; i < N * OUT; i++) dz[i] = i % OUT % 4 ? 0 : 1;
     for (int p = 0; p < IN; p++) w[IN + p] = (tn_real)INFINITY; /* of unit 1, whose gradients are all 0 */
     tn_tape *t = tn_tape_new(NULL);
@@ -114,7 +109,8 @@ static void layer(void **unused) {
     if (sizeof(tn_real) == 4)
         assert_true(tn_linear_wide_fits(n, in, out, 0) && tn_linear_wide_fits(n, in, out, 1));
     tn_tape *t = tn_tape_new(NULL);
-    tn_real *xs = reals((size_t)(n * in)), *ws = reals((size_t)(out * in)), *bs = reals((size_t)out);
+    tn_real *xs = full_reals((size_t)(n * in)), *ws = full_reals((size_t)(out * in)),
+            *bs = full_reals((size_t)out);
     tn_t *src[] = {tn_leaf(t, xs, 2, (int[]){n, in}), tn_leaf(t, ws, 2, (int[]){out, in}),
                    tn_leaf(t, bs, 1, &out)};
     for (int act = TN_ACT_NONE; act <= TN_ACT_TANH; act++) {
@@ -138,19 +134,6 @@ static int run(void) {
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
 
-/* The level is chosen once a process. */
 int main(void) {
-    static const char *const levels[] = {"plain", "avx2", "avx512", "neon"};
-    int bad = 0, status;
-    for (size_t i = 0; i < sizeof levels / sizeof *levels; i++) {
-        if (!tn_kernels_level(levels[i])) continue;
-        printf("level %s\n", levels[i]), fflush(stdout);
-        pid_t child = fork();
-        if (child == 0) {
-            setenv("TERN_SIMD", levels[i], 1);
-            exit(run());
-        }
-        bad |= child < 0 || waitpid(child, &status, 0) != child || status != 0;
-    }
-    return bad;
+    return run_at_every_level(run);
 }
