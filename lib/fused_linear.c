@@ -14,6 +14,7 @@
  */
 #include "internal.h"
 #include "kernels/kernels.h"
+#include "linear_sparse.h"
 #include "linear_wide.h"
 #include <string.h>
 
@@ -99,6 +100,9 @@ static int better_turned(int n, int out) {
 }
 
 static void run_forward(forward *f, const tn_t *w) {
+    if (tn_linear_sparse_fits(w->tape, f->n, f->in, f->out, f->x)
+        && tn_linear_sparse_forward(w->tape, f->n, f->in, f->out, f->x, f->w, f->bias, f->relu, f->y))
+        return;
     if (!tn_gemm_own() || tn_is_packed(w, 1) || !better_turned(f->n, f->out)) {
         forward_packed(f, tn_packed(w, 1));
         return;
@@ -184,7 +188,9 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     if (act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 1) b.dx = gx[0], b.packed_w = tn_packed(w, 0);
     b.ld = odd_lines(b.n);
-    if (need & 2) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
+    int sparse = need & 2 && tn_linear_sparse_fits(y->tape, b.n, b.in, b.out, b.x);
+    if (need & 2 && !sparse)
+        b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
     if (need & 4) b.db = gx[2];
     b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
@@ -197,6 +203,8 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
     int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
     tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
+    if (sparse && !tn_linear_sparse_dw(y->tape, b.n, b.in, b.out, b.dz, b.x, (add >> 1) & 1, gx[1]))
+        tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], (add >> 1) & 1);
 }
 
 static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {

@@ -124,6 +124,12 @@ typedef struct tn_kernels {
 
     /* Four vectors of columns of C = A B or += for an A of which the elements that are not zero are listed. */
     void (*sparse_panel)(const tn_sparse_panel *);
+    /*
+     * Lists what is not zero (NaN is not) in each row of x (rows, cols), as sparse_panel reads it; returns how many. at and v
+     * may be written a vector beyond that.
+     */
+    int (*sparse_list)(int rows, int cols, const tn_real *x, ptrdiff_t ld, int *start, int *at, tn_real *v);
+    int (*all_finite)(size_t n, const tn_real *x); /* 1: no infinity and no NaN */
 
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);

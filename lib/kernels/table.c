@@ -34,6 +34,8 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gemm_panel = tn_k_gemm_panel,
     .gemm_turned = tn_k_gemm_turned,
     .sparse_panel = tn_k_sparse_panel,
+    .sparse_list = tn_k_sparse_list,
+    .all_finite = tn_k_all_finite,
     .unary = {[TN_EXP] = tn_k_exp,
               [TN_LOG] = tn_k_log,
               [TN_TANH] = tn_k_tanh,
