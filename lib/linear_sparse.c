@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Both products run on sparse_panel: of a matrix that is mostly zeros the lists of what is not, a block of columns at a
+ * Both products run on sparse_panel: masks tell what is not zero in the input, whose columns are taken a block at a
  * time, so that the rows of the other factor that belong to the block stay in the first-level cache as a panel of some
- * units. Forward the lists are of x, by its columns; for the weight gradient of x', by groups of samples. A panel's units
- * are one chunk in both, so that their weights, gradients and moments stay with one thread.
+ * units. For the weight gradient the masks are turned, bit by bit, and the input is read down its columns. A panel's
+ * units are one chunk in both, so that their weights, gradients and moments stay with one thread.
  */
 #include "linear_sparse.h"
 #include "kernels/kernels.h"
@@ -14,12 +14,13 @@ enum {
     LEAST_SAMPLES = 16,
     LEAST_INPUTS = 128,
     LEAST_UNITS = 32,
-    PROBE = 4,     /* rows of x that are looked at */
-    DEPTH = 112,   /* inputs of a block forward: a panel of 28 KB */
-    GROUP = 64,    /* rows of y whose lists are one piece: 16 KB */
-    INPUTS = 32,   /* rows of dw' at a time: 8 KB */
-    SAMPLES = 128, /* of dz, at a time: a panel of 32 KB */
-    SLACK = TN_NR_MAX
+    PROBE = 4, /* rows of x that are looked at */
+    WORD = 64,
+    DEPTH = 2 * WORD,   /* inputs of a block forward: a panel of 32 KB */
+    INPUTS = 32,        /* rows of dw' at a time: 8 KB */
+    SAMPLES = 2 * WORD, /* of dz, at a time: a panel of 32 KB */
+    ROWS = 32,          /* of x whose masks a chunk makes */
+    MOST_UNITS = WORD   /* of a panel */
 };
 
 static int least(int a, int b) {
@@ -30,96 +31,84 @@ static int pieces(int n, int of) {
     return (n + of - 1) / of;
 }
 
-/* Lists of blocks of rows by blocks of columns, each with room for all that may be in it. */
-typedef struct {
-    int rows, cols; /* of a block */
-    int down, across;
-    int *start, *at;
-    tn_real *v;
-} lists;
+/* ---- masks ---- */
 
-static lists new_lists(tn_tape *t, int m, int k, int rows, int cols) {
-    lists l = {.rows = rows, .cols = cols, .down = pieces(m, rows), .across = pieces(k, cols)};
-    size_t blocks = (size_t)l.down * (size_t)l.across, room = (size_t)rows * (size_t)cols + SLACK;
-    l.start = tn_scratch(t, blocks * ((size_t)rows + 1) * sizeof *l.start);
-    l.at = tn_scratch(t, blocks * room * sizeof *l.at);
-    l.v = tn_scratch(t, blocks * room * sizeof *l.v);
-    return l;
+/* Of rows r0 ... r1 - 1 of x (n, in). */
+static void masks_of_rows(const tn_kernels_t *k, const tn_real *x, int in, int r0, int r1, uint64_t *bits) {
+    k->sparse_bits(r1 - r0, in, x + (size_t)r0 * (size_t)in, in,
+                   bits + (size_t)r0 * (size_t)pieces(in, WORD));
 }
 
-/* The block's place in the lists, as sparse_panel takes it. */
-static tn_sparse_panel block_of(const lists *l, int i, int j) {
-    size_t b = (size_t)i * (size_t)l->across + (size_t)j, room = (size_t)l->rows * (size_t)l->cols + SLACK;
-    return (tn_sparse_panel){
-        .start = l->start + b * ((size_t)l->rows + 1), .at = l->at + b * room, .v = l->v + b * room};
-}
-
-static void fill(const tn_kernels_t *k, const lists *l, int i, int j, int rows, int cols, const tn_real *x,
-                 ptrdiff_t ld) {
-    tn_sparse_panel b = block_of(l, i, j);
-    k->sparse_list(rows, cols, x, ld, (int *)b.start, (int *)b.at, (tn_real *)b.v);
+/* Bit j of row i becomes bit i of row j: halves, then quarters ... are swapped across the diagonal. */
+static void turn_bits(uint64_t row[WORD]) {
+    static const uint64_t low[] = {0x5555555555555555, 0x3333333333333333, 0x0f0f0f0f0f0f0f0f,
+                                   0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff};
+    for (int l = 5, s = WORD / 2; s; l--, s /= 2)
+        for (int g = 0; g < WORD; g += 2 * s)
+            for (int i = g; i < g + s; i++) {
+                const uint64_t swap = (row[i] >> s ^ row[i + s]) & low[l];
+                row[i] ^= swap << s, row[i + s] ^= swap;
+            }
 }
 
 int tn_linear_sparse_fits(tn_tape *t, int n, int in, int out, const tn_real *x) {
     if (!tn_gemm_own() || n < LEAST_SAMPLES || in < LEAST_INPUTS || out < LEAST_UNITS) return 0;
     const tn_place place = tn_mark(t);
-    lists l = new_lists(t, 1, in, 1, in);
-    int found = 0;
+    const int words = pieces(in, WORD);
+    uint64_t *bits = tn_scratch(t, (size_t)words * sizeof *bits);
+    long found = 0;
     for (int i = 0; i < PROBE; i++) {
-        tn_sparse_panel b = block_of(&l, 0, 0);
-        found += tn_kernels_get(NULL)->sparse_list(1, in, x + (size_t)(i * (n / PROBE)) * (size_t)in, in,
-                                                   (int *)b.start, (int *)b.at, (tn_real *)b.v);
+        tn_kernels_get(NULL)->sparse_bits(1, in, x + (size_t)(i * (n / PROBE)) * (size_t)in, in, bits);
+        for (int w = 0; w < words; w++) found += __builtin_popcountll(bits[w]);
     }
     tn_rewind(t, place);
-    return 5L * found < 2L * PROBE * in;
+    return 5 * found < 2L * PROBE * in;
 }
 
 /* ---- forward ---- */
 
 typedef struct {
     const tn_kernels_t *k;
-    int n, in, out, width; /* width: units of a panel */
-    int row_sets;          /* chunks that share a panel */
-    lists l;
+    int n, in, out, width, words; /* width: units of a panel; words of a row's mask */
+    int row_sets;                 /* chunks that share a panel */
     const tn_real *x, *w, *bias;
     int relu;
+    uint64_t *bits;
     tn_real *y, *scratch;
     size_t scratch_len;
     atomic_int infinite;
 } forward_job;
 
-static void list_block(void *arg, int chunk) {
-    forward_job *j = arg;
-    int i = chunk / j->l.across, p = chunk % j->l.across, r = i * GROUP, c = p * j->l.cols;
-    fill(j->k, &j->l, i, p, least(GROUP, j->n - r), least(j->l.cols, j->in - c),
-         j->x + (size_t)r * (size_t)j->in + c, j->in);
+static void forward_masks(void *arg, int chunk) {
+    const forward_job *j = arg;
+    masks_of_rows(j->k, j->x, j->in, chunk * ROWS, least((chunk + 1) * ROWS, j->n), j->bits);
 }
 
-/* Some units, some groups of samples. */
+/* Some units, some rows. */
 static void forward_chunk(void *arg, int chunk) {
     forward_job *j = arg;
-    const int set = chunk % j->row_sets, g0 = j->l.down * set / j->row_sets,
-              g1 = j->l.down * (set + 1) / j->row_sets;
+    const int set = chunk % j->row_sets, r0 = (int)((long)j->n * set / j->row_sets),
+              r1 = (int)((long)j->n * (set + 1) / j->row_sets);
     const int o = chunk / j->row_sets * j->width, units = least(j->width, j->out - o);
-    const int r0 = g0 * GROUP, r1 = least(g1 * GROUP, j->n);
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len,
-            *sums = packed + (size_t)j->l.cols * (size_t)j->width;
-    if (units < j->width) memset(packed, 0, (size_t)(j->l.cols * j->width) * sizeof *packed);
-    for (int p = 0; p < j->l.across; p++) {
-        const int c = p * j->l.cols, depth = least(j->l.cols, j->in - c);
+            *sums = packed + (size_t)DEPTH * (size_t)j->width;
+    if (units < j->width) memset(packed, 0, (size_t)DEPTH * (size_t)j->width * sizeof *packed);
+    tn_sparse_panel s = {.m = r1 - r0, .ld_bits = j->words, .rs = j->in, .cs = 1, .b = packed, .c = sums};
+    s.ldc = j->width;
+    for (int c = 0; c < j->in; c += DEPTH) {
+        const int depth = least(DEPTH, j->in - c);
         j->k->transpose(units, depth, j->w + (size_t)o * (size_t)j->in + c, j->in, packed, j->width);
         if (!j->k->all_finite((size_t)depth * (size_t)j->width, packed)) {
             atomic_store_explicit(&j->infinite, 1, memory_order_relaxed);
             return;
         }
-        for (int g = g0; g < g1; g++) {
-            tn_sparse_panel s = block_of(&j->l, g, p);
-            s.m = least(GROUP, j->n - g * GROUP), s.b = packed, s.add = p > 0;
-            s.c = sums + (size_t)(g - g0) * GROUP * (size_t)j->width, s.ldc = j->width;
-            j->k->sparse_panel(&s);
-        }
+        s.bits = j->bits + (size_t)r0 * (size_t)j->words + c / WORD, s.words = pieces(depth, WORD);
+        s.a = j->x + (size_t)r0 * (size_t)j->in + c, s.add = c > 0;
+        s.soon = s.a + DEPTH, s.soon_len = least(DEPTH, j->in - c - depth), s.soon_rows = r1 - r0;
+        s.ld_soon = j->in;
+        j->k->sparse_panel(&s);
     }
-    tn_real bias[4 * TN_NR_MAX] = {0};
+    tn_real bias[MOST_UNITS] = {0};
     if (j->bias) memcpy(bias, j->bias + o, (size_t)units * sizeof *bias);
     j->k->gemm(r1 - r0, j->width, 0, sums, 0, 1, packed, sums, j->width, 1, j->bias ? bias : NULL, j->relu);
     j->k->copy_rows(r1 - r0, units, sums, j->width, j->y + (size_t)r0 * (size_t)j->out + o, j->out);
@@ -130,14 +119,13 @@ int tn_linear_sparse_forward(tn_tape *t, int n, int in, int out, const tn_real *
                              const tn_real *bias, int relu, tn_real *y) {
     const tn_place place = tn_mark(t);
     forward_job j = {.k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .x = x, .w = w, .bias = bias};
-    j.relu = relu, j.y = y, j.width = 4 * j.k->width;
-    int blocks = pieces(in, DEPTH), depth = pieces(pieces(in, blocks), TN_NR_MAX) * TN_NR_MAX;
-    j.l = new_lists(t, n, in, GROUP, least(depth, in));
-    int panels = pieces(out, j.width);
-    j.row_sets = least(pieces(tn_threads(), panels), j.l.down);
-    j.scratch_len = (size_t)j.width * (size_t)(j.l.cols + pieces(j.l.down, j.row_sets) * GROUP);
+    j.relu = relu, j.y = y, j.width = j.k->sparse_width, j.words = pieces(in, WORD);
+    const int panels = pieces(out, j.width);
+    j.row_sets = least(pieces(tn_threads(), panels), n);
+    j.bits = tn_scratch(t, (size_t)n * (size_t)j.words * sizeof *j.bits);
+    j.scratch_len = (size_t)j.width * (size_t)(DEPTH + pieces(n, j.row_sets));
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
-    tn_parallel(j.l.down * j.l.across, list_block, &j);
+    tn_parallel(pieces(n, ROWS), forward_masks, &j);
     tn_parallel(panels * j.row_sets, forward_chunk, &j);
     tn_rewind(t, place);
     return !atomic_load(&j.infinite);
@@ -147,43 +135,48 @@ int tn_linear_sparse_forward(tn_tape *t, int n, int in, int out, const tn_real *
 
 typedef struct {
     const tn_kernels_t *k;
-    int n, in, out, width, add;
-    lists l;
+    int n, in, out, width, words, add; /* words of a column's mask */
     const tn_real *dz, *x;
+    uint64_t *bits;
     tn_real *dw, *scratch;
     size_t scratch_len;
 } dw_job;
 
-static int samples_stride(const dw_job *j) {
-    enum { LINE = 64 / (int)sizeof(tn_real) };
-    return (pieces(j->l.cols, LINE) | 1) * LINE;
-}
-
-static void list_turned(void *arg, int chunk) {
-    dw_job *j = arg;
-    int i = chunk / j->l.across, q = chunk % j->l.across, c = i * INPUTS, r = q * j->l.cols;
-    int inputs = least(INPUTS, j->in - c), samples = least(j->l.cols, j->n - r), ld = samples_stride(j);
-    tn_real *turned = j->scratch + (size_t)tn_worker() * j->scratch_len;
-    j->k->transpose(samples, inputs, j->x + (size_t)r * (size_t)j->in + c, j->in, turned, ld);
-    fill(j->k, &j->l, i, q, inputs, samples, turned, ld);
+/* Of WORD rows of x the masks, turned. */
+static void dw_masks(void *arg, int chunk) {
+    const dw_job *j = arg;
+    const int r0 = chunk * WORD, r1 = least(r0 + WORD, j->n), across = pieces(j->in, WORD);
+    uint64_t *rows = j->bits + (size_t)j->in * (size_t)j->words, block[WORD];
+    masks_of_rows(j->k, j->x, j->in, r0, r1, rows);
+    for (int q = 0; q < across; q++) {
+        const int c = q * WORD, cols = least(WORD, j->in - c);
+        for (int i = 0; i < r1 - r0; i++) block[i] = rows[(size_t)(r0 + i) * (size_t)across + (size_t)q];
+        for (int i = r1 - r0; i < WORD; i++) block[i] = 0;
+        turn_bits(block);
+        for (int i = 0; i < cols; i++) j->bits[(size_t)(c + i) * (size_t)j->words + (size_t)chunk] = block[i];
+    }
 }
 
 /* Some units: dw' a block of inputs at a time, turned into place. */
 static void dw_chunk(void *arg, int chunk) {
-    dw_job *j = arg;
+    const dw_job *j = arg;
     const int o = chunk * j->width, units = least(j->width, j->out - o);
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len,
             *sums = packed + (size_t)j->n * (size_t)j->width;
     if (units < j->width) memset(packed, 0, (size_t)j->n * (size_t)j->width * sizeof *packed);
     j->k->copy_rows(j->n, units, j->dz + o, j->out, packed, j->width);
-    for (int i = 0; i < j->l.down; i++) {
-        const int c = i * INPUTS, inputs = least(INPUTS, j->in - c);
+    for (int c = 0; c < j->in; c += INPUTS) {
+        const int inputs = least(INPUTS, j->in - c);
         tn_real *dw = j->dw + (size_t)o * (size_t)j->in + c;
         if (j->add) j->k->transpose(units, inputs, dw, j->in, sums, j->width);
-        for (int q = 0; q < j->l.across; q++) {
-            tn_sparse_panel s = block_of(&j->l, i, q);
-            s.m = inputs, s.b = packed + (size_t)q * (size_t)j->l.cols * (size_t)j->width;
-            s.c = sums, s.ldc = j->width, s.add = j->add || q > 0;
+        tn_sparse_panel s = {.m = inputs, .ld_bits = j->words, .rs = 1, .cs = j->in, .c = sums};
+        s.ldc = j->width;
+        for (int r = 0; r < j->n; r += SAMPLES) {
+            s.bits = j->bits + (size_t)c * (size_t)j->words + r / WORD;
+            s.words = pieces(least(SAMPLES, j->n - r), WORD), s.add = j->add || r > 0;
+            s.soon = j->x + (size_t)r * (size_t)j->in + c + INPUTS, s.ld_soon = j->in;
+            s.soon_len = least(INPUTS, j->in - c - inputs), s.soon_rows = least(SAMPLES, j->n - r);
+            s.a = j->x + (size_t)r * (size_t)j->in + c, s.b = packed + (size_t)r * (size_t)j->width;
             j->k->sparse_panel(&s);
         }
         j->k->transpose(inputs, units, sums, j->width, dw, j->in);
@@ -195,13 +188,12 @@ int tn_linear_sparse_dw(tn_tape *t, int n, int in, int out, const tn_real *dz, c
     dw_job j = {.k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .add = add, .dz = dz, .x = x};
     if (!j.k->all_finite((size_t)n * (size_t)out, dz)) return 0;
     const tn_place place = tn_mark(t);
-    j.dw = dw, j.width = 4 * j.k->width;
-    j.l = new_lists(t, in, n, INPUTS, pieces(n, pieces(n, SAMPLES)));
-    size_t turned = (size_t)INPUTS * (size_t)samples_stride(&j);
+    j.dw = dw, j.width = j.k->sparse_width, j.words = pieces(n, WORD);
+    const size_t masks = (size_t)in * (size_t)j.words + (size_t)n * (size_t)pieces(in, WORD);
+    j.bits = tn_scratch(t, masks * sizeof *j.bits);
     j.scratch_len = (size_t)j.width * (size_t)(n + INPUTS);
-    if (j.scratch_len < turned) j.scratch_len = turned;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
-    tn_parallel(j.l.down * j.l.across, list_turned, &j);
+    tn_parallel(j.words, dw_masks, &j);
     tn_parallel(pieces(out, j.width), dw_chunk, &j);
     tn_rewind(t, place);
     return 1;

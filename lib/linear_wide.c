@@ -11,6 +11,7 @@ enum {
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
     LEAST_BATCH_BACK = 16,
     CHUNKS = 16,
+    WORD = 64,           /* bits of a mask */
     UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel, of four vectors */
 };
 
@@ -112,13 +113,13 @@ void tn_linear_wide_forward(tn_tape *t, int n, int in, int out, const tn_real *x
 
 /* ---- backward ---- */
 
-/* A factor: dense rows, and where it is mostly zeros the lists of what is not (start NULL: none). */
+/* A factor: dense rows, and where they are mostly zeros masks of what is not. */
 typedef struct {
     int m, k;
     const tn_real *a;
     ptrdiff_t lda;
-    int *start, *at;
-    tn_real *v;
+    int sparse, words;
+    uint64_t *bits;
 } factor;
 
 typedef struct {
@@ -158,18 +159,20 @@ static void dense_columns(const back_job *j, const factor *f, int add, int c, in
     }
 }
 
-/* Zeros are skipped in whole units of columns, whatever the vector's length: 0 times infinity has the same result at each. */
+/* Zeros are skipped where the other factor is finite: 0 times infinity is NaN. */
 static void columns(const back_job *j, const factor *f, int add, int c, int end, const tn_real *b,
                     tn_real *to, tn_real *packed) {
-    const int width = 4 * j->k->width, whole = end / UNIT * UNIT;
-    if (f->start) {
-        tn_sparse_panel s = {.m = f->m, .start = f->start, .at = f->at, .v = f->v, .b = packed, .add = add};
-        s.ldc = s.ld_soon = j->in;
-        for (; c < whole; c += width) {
-            pack_panel(j, f->k, width, width, b + c, packed);
-            s.c = to + c, s.soon = b + c + width, s.soon_rows = c + 2 * width <= whole ? f->k : 0;
+    const int width = j->k->sparse_width, whole = f->sparse ? end / width * width : c;
+    tn_sparse_panel s = {.m = f->m, .words = f->words, .bits = f->bits, .ld_bits = f->words, .a = f->a};
+    s.rs = f->lda, s.cs = 1, s.b = packed, s.add = add, s.far = 1, s.ldc = s.ld_soon = j->in;
+    s.soon_len = width;
+    for (; c < whole; c += width) {
+        pack_panel(j, f->k, width, width, b + c, packed);
+        s.c = to + c, s.soon = b + c + width, s.soon_rows = c + 2 * width <= whole ? f->k : 0;
+        if (j->k->all_finite((size_t)f->k * (size_t)width, packed))
             j->k->sparse_panel(&s);
-        }
+        else
+            dense_columns(j, f, add, c, c + width, b, to, packed);
     }
     dense_columns(j, f, add, c, end, b, to, packed);
 }
@@ -184,38 +187,31 @@ static void back_chunk(void *arg, int chunk) {
     if (j->dw) columns(j, &j->turned, j->add >> 1 & 1, c, end, j->x, j->dw, packed);
 }
 
-/* Lists what is not zero (NaN is not), unless that is more than half. */
-static void list(tn_tape *t, factor *f) {
-    const size_t all = (size_t)f->m * (size_t)f->k;
-    int n = 0, *start = tn_scratch(t, (size_t)(f->m + 1) * sizeof *start),
-        *at = tn_scratch(t, (all + 1) * sizeof *at);
-    tn_real *v = tn_scratch(t, (all + 1) * sizeof *v);
-    for (int i = 0; i < f->m; i++) {
-        const tn_real *a = f->a + i * f->lda;
-        start[i] = n;
-        for (int p = 0; p < f->k; p++) at[n] = p, v[n] = a[p], n += a[p] != 0;
-    }
-    start[f->m] = n;
-    if ((size_t)n <= all / 2) f->start = start, f->at = at, f->v = v;
+/* Tells what is not zero, unless that is more than half. */
+static void look(tn_tape *t, const tn_kernels_t *k, factor *f) {
+    long found = 0;
+    f->words = (f->k + WORD - 1) / WORD;
+    const size_t words = (size_t)f->m * (size_t)f->words;
+    f->bits = tn_scratch(t, words * sizeof *f->bits);
+    k->sparse_bits(f->m, f->k, f->a, f->lda, f->bits);
+    for (size_t i = 0; i < words; i++) found += __builtin_popcountll(f->bits[i]);
+    f->sparse = 2 * found <= (long)f->m * f->k;
 }
 
-/*
- * Behind ReLU, and more so behind dropout, dz is mostly zeros, which are skipped: to finite numbers that makes no difference
- * (but for the sign of a zero), but a zero gradient times an infinite or NaN weight or input is 0 here.
- */
+/* Behind ReLU, and more so behind dropout, dz is mostly zeros, which are skipped. */
 void tn_linear_wide_back(tn_tape *t, int n, int in, int out, const tn_real *dz, const tn_real *x,
                          const tn_real *w, unsigned add, tn_real *dx, tn_real *dw) {
     const tn_place place = tn_mark(t);
     back_job j = {.k = tn_kernels_get(NULL), .in = in, .chunks = CHUNKS, .x = x, .w = w, .dx = dx, .dw = dw};
     j.add = add;
     j.dz = (factor){.m = n, .k = out, .a = dz, .lda = out};
-    if (dx) list(t, &j.dz);
+    if (dx) look(t, j.k, &j.dz);
     if (dw) {
         const int ld = apart(n);
         tn_real *turned = tn_scratch(t, (size_t)out * (size_t)ld * sizeof *turned);
         j.k->transpose(n, out, dz, out, turned, ld);
         j.turned = (factor){.m = out, .k = n, .a = turned, .lda = ld};
-        list(t, &j.turned);
+        look(t, j.k, &j.turned);
     }
     j.scratch_len = (size_t)(n > out ? n : out) * UNIT;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);

@@ -97,8 +97,11 @@ void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_
         for (int q = 0; q < n; q += WORD) {
             uint64_t word = 0;
             int end = n - q < WORD ? n - q : WORD;
-            for (int l = 0; l < end; l += VL)
-                word |= (uint64_t)(vbits_of(veq(vload(v + q + l), vset1(0))) ^ VALL) << l;
+            for (int l = 0; l < end; l += VL) {
+                const int beyond = l + VL > end && p == planes - 1;
+                V x = beyond ? vload_part(v + q + l, (size_t)(end - l), 0) : vload(v + q + l);
+                word |= (uint64_t)vnonzero(x) << l;
+            }
             *bits++ = end < WORD ? word & (((uint64_t)1 << end) - 1) : word;
         }
 }

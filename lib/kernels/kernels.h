@@ -68,14 +68,19 @@ typedef struct {
     ptrdiff_t ld_soon;
 } tn_gemm_panel;
 
-/* Of row i of A the elements start[i] ... start[i + 1] - 1, v in column at (ascending); b (k, 4 width), soon as above. */
+/*
+ * A (m, 64 words), element (i, p) at a[i * rs + p * cs]; bit p % 64 of bits[i * ld_bits + p / 64] tells that it is not zero.
+ * b (64 words, sparse_width), finite; soon as above. far: C's rows are not in the cache.
+ */
 typedef struct {
-    int m;
-    const int *start, *at;
-    const tn_real *v, *b;
+    int m, words;
+    const uint64_t *bits;
+    ptrdiff_t ld_bits;
+    const tn_real *a, *b;
+    ptrdiff_t rs, cs;
     tn_real *c;
     ptrdiff_t ldc;
-    int add, soon_rows;
+    int add, far, soon_rows, soon_len;
     const tn_real *soon;
     ptrdiff_t ld_soon;
 } tn_sparse_panel;
@@ -122,14 +127,12 @@ typedef struct tn_kernels {
     /* The same product for one panel of B, nr whole columns, without bias and ReLU. */
     void (*gemm_panel)(const tn_gemm_panel *);
 
-    /* Four vectors of columns of C = A B or += for an A of which the elements that are not zero are listed. */
-    void (*sparse_panel)(const tn_sparse_panel *);
     /*
-     * Lists what is not zero (NaN is not) in each row of x (rows, cols), as sparse_panel reads it; returns how many. at and v
-     * may be written a vector beyond that.
+     * Columns of C = A B or += for an A that is mostly zeros, which are skipped: each element is the chain of gemm without
+     * them, the same bits (but for the sign of a sum that underflows to 0).
      */
-    int (*sparse_list)(int rows, int cols, const tn_real *x, ptrdiff_t ld, int *start, int *at, tn_real *v);
-    int (*all_finite)(size_t n, const tn_real *x); /* 1: no infinity and no NaN */
+    int sparse_width;
+    void (*sparse_panel)(const tn_sparse_panel *);
 
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */
     void (*unary[TN_UNARY_COUNT])(size_t n, const tn_real *x, tn_real *y);
@@ -145,6 +148,7 @@ typedef struct tn_kernels {
     /* sum[p * TN_LANES + i mod TN_LANES] += x[p * n + i], i ascending; x is readable a vector beyond its end. */
     void (*lane_sums)(int planes, int n, const tn_real *x, tn_real *sum);
     double (*sum_sq)(size_t n, const tn_real *x);
+    int (*all_finite)(size_t n, const tn_real *x); /* 1: neither infinity nor NaN */
     /*
      * Rows of logits (rows x classes, contiguous) to log-softmax statistics:
      * lse[i] = max + log(sum exp(x - max)). A row with NaN or +infinity, or of -infinity only, gives NaN.
@@ -165,7 +169,7 @@ typedef struct tn_kernels {
      * Gradients that skip zeros, see conv_sparse.c. Bits of words of 64 tell what is not zero (NaN is not).
      * split: of planes of n elements, v: gy scale (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0,
      * off: base of the element plus where the winner lies in its window; key, off: or NULL.
-     * bits: of the first n elements of each plane, ceil(n / 64) words; v is readable a vector beyond. keys: of window q, place k
+     * bits: of the first n elements of each plane, ceil(n / 64) words. keys: of window q, place k
      * in it, channel o: key[q * channels + o] == k, in order q, k, o / 64; channels: a multiple of TN_LANES.
      * dw: sum[o * sum_ld + r * sum_row + l] = a chain over the n elements i of plane o that are not zero, ascending, each
      * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width, of

@@ -35,7 +35,6 @@
 #define tn_k_dropout              TN_LEVEL_NAME(dropout)
 #define tn_k_gemm_panel           TN_LEVEL_NAME(gemm_panel)
 #define tn_k_sparse_panel         TN_LEVEL_NAME(sparse_panel)
-#define tn_k_sparse_list          TN_LEVEL_NAME(sparse_list)
 #define tn_k_all_finite           TN_LEVEL_NAME(all_finite)
 #define tn_k_channels_dw          TN_LEVEL_NAME(channels_dw)
 #define tn_k_planes_gradient      TN_LEVEL_NAME(planes_gradient)
@@ -78,8 +77,6 @@ void tn_k_gemm_raw_b(int m, int n, int k, const tn_real *a, ptrdiff_t rs, ptrdif
                      ptrdiff_t brs, ptrdiff_t bcs, tn_real *c, ptrdiff_t ldc, int add, const tn_real *bias,
                      int relu);
 void tn_k_sparse_panel(const tn_sparse_panel *);
-int tn_k_sparse_list(int rows, int cols, const tn_real *x, ptrdiff_t ld, int *start, int *at, tn_real *v);
-int tn_k_all_finite(size_t n, const tn_real *x);
 void tn_k_gemm_panel(const tn_gemm_panel *);
 void tn_k_gemm_turned(int m, int n, int k, const tn_real *a, ptrdiff_t rs, const tn_real *b, tn_real *c,
                       ptrdiff_t ldc, const tn_real *bias, int relu);
@@ -97,6 +94,7 @@ void tn_k_gather_u8(int n, size_t len, const unsigned char *x, const int *idx, t
                     tn_real *out);
 void tn_k_col_sum(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, tn_real *out);
 double tn_k_sum(size_t n, const tn_real *x);
+int tn_k_all_finite(size_t n, const tn_real *x);
 double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
 void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,

@@ -47,6 +47,19 @@ static inline double add_square(double s, tn_real x) {
 #endif
 }
 
+/* 0 x is not 0 for infinity and NaN. */
+int tn_k_all_finite(size_t n, const tn_real *x) {
+    const V zero = vset1(0);
+    V a = zero, b = zero, c = zero, d = zero;
+    size_t i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL, x += 4 * VL)
+        a = vfma(vload(x), zero, a), b = vfma(vload(x + VL), zero, b), c = vfma(vload(x + 2 * VL), zero, c),
+        d = vfma(vload(x + 3 * VL), zero, d);
+    for (; i < n; i += VL, x += VL) a = vfma(vload_first(x, n - i), zero, a);
+    const V sum = (a + b) + (c + d);
+    return !vany(VMASK(sum != sum));
+}
+
 double tn_k_sum_sq(size_t n, const tn_real *x) {
     double lane[TN_LANES] = {0};
     size_t i = 0;

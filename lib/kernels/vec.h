@@ -336,7 +336,7 @@ enum { HL = VL };
 #endif
 
 /* The register tile is MR rows of two vectors; that of a recurrent layer of three where there are 32 registers. */
-enum { NR = 2 * VL };
+enum { NR = 2 * VL, TN_SPARSE_WIDTH = 4 * VL /* of sparse_panel */ };
 #if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
 enum { TN_PANEL = NR };
 #else
@@ -344,6 +344,15 @@ enum { TN_PANEL = 3 * VL };
 #endif
 /* vbits_of all lanes set */
 enum { VALL = (1 << VL) - 1 };
+
+/* One bit a lane that is not zero (NaN is not); gcc 12 makes a vector of a mask and a mask of that. */
+static inline uint32_t vnonzero(V a) {
+#if defined(TN_LEVEL_AVX512)
+    return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NEQ_UQ);
+#else
+    return vbits_of(VMASK(a == vset1(0))) ^ VALL;
+#endif
+}
 
 static inline VI vlt(V a, V b) {
     return VMASK(a < b);

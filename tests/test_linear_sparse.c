@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Linear layers that skip the zeros of their input (lib/linear_sparse.c): bit for bit the chains that kernels.h promises, at
+ * every vector level (a process each), for 1 to 5 threads, stored and added, odd sizes; and numbers that are not finite
+ * show where the dense products show them.
+ */
+#include "internal.h"
+#include "kernel_rig.h"
+#include "linear_sparse.h"
+#include "support.h"
+#include <math.h>
+#include <stdlib.h>
+
+typedef struct {
+    int n, in, out, bias, relu;
+} shape;
+
+static const shape shapes[] = {{16, 128, 32, 1, 1},  {128, 784, 128, 1, 1}, {33, 131, 67, 1, 0},
+                               {150, 257, 40, 0, 1}, {17, 800, 130, 1, 1},  {300, 130, 33, 0, 0}};
+
+/* Numbers with all bits of a float, most of them 0. */
+static tn_real *mostly_zeros(size_t n, int of) {
+    tn_real *x = reals(n);
+    for (size_t i = 0; i < n; i++) x[i] = draw(0, of) ? 0 : x[i] / 3;
+    return x;
+}
+
+static void check(const char *what, size_t i, const tn_real *got, tn_real want) {
+    if (memcmp(got, &want, sizeof want) != 0)
+        fail_msg("%s %zu: %.9g, not %.9g", what, i, (double)*got, (double)want);
+}
+
+static void one_shape(const shape *s, int threads) {
+    const size_t n = (size_t)s->n, in = (size_t)s->in, out = (size_t)s->out;
+    tn_real *x = mostly_zeros(n * in, 4), *w = reals(out * in), *b = reals(out), *dz = reals(n * out),
+            *y = reals(n * out), *dw = reals(out * in), *dw0 = malloc(out * in * sizeof *dw0);
+    assert_non_null(dw0);
+    tn_tape *t = tn_tape_new(NULL);
+    tn_set_threads(threads);
+    assert_int_equal(tn_linear_sparse_fits(t, s->n, s->in, s->out, x), tn_gemm_own());
+    assert_true(tn_linear_sparse_forward(t, s->n, s->in, s->out, x, w, s->bias ? b : NULL, s->relu, y));
+    for (size_t i = 0; i < n * out; i++) {
+        tn_real sum = 0;
+        for (size_t p = 0; p < in; p++) sum = fused(x[i / out * in + p], w[i % out * in + p], sum);
+        if (s->bias) sum += b[i % out];
+        check("output", i, y + i, s->relu && sum < 0 ? 0 : sum);
+    }
+    memcpy(dw0, dw, out * in * sizeof *dw);
+    for (int add = 0; add < 2; add++) {
+        memcpy(dw, dw0, out * in * sizeof *dw);
+        assert_true(tn_linear_sparse_dw(t, s->n, s->in, s->out, dz, x, add, dw));
+        for (size_t i = 0; i < out * in; i++) {
+            tn_real sum = add ? dw0[i] : 0;
+            for (size_t r = 0; r < n; r++) sum = fused(dz[r * out + i / in], x[r * in + i % in], sum);
+            check("gradient", i, dw + i, sum);
+        }
+    }
+    w[out / 2 * in + in - 1] = (tn_real)-INFINITY, dz[n * out - 1] = (tn_real)NAN;
+    assert_false(tn_linear_sparse_forward(t, s->n, s->in, s->out, x, w, NULL, 0, y));
+    assert_false(tn_linear_sparse_dw(t, s->n, s->in, s->out, dz, x, 0, dw));
+    tn_tape_free(t);
+    free(x), free(w), free(b), free(dz), free(y), free(dw), free(dw0);
+}
+
+static void chains(void **unused) {
+    (void)unused;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int threads = 1; threads <= 5; threads += 2 + (int)i % 2) one_shape(&shapes[i], threads);
+}
+
+static void dense_input(void **unused) {
+    (void)unused;
+    tn_tape *t = tn_tape_new(NULL);
+    tn_real *x = mostly_zeros(64 * 784, 0), *sparse = mostly_zeros(64 * 784, 9);
+    assert_false(tn_linear_sparse_fits(t, 64, 784, 128, x));
+    assert_false(tn_linear_sparse_fits(t, 4, 784, 128, sparse));
+    tn_tape_free(t);
+    free(x), free(sparse);
+}
+
+/* Through the layer: an infinite weight of an input that is 0 in every sample gives NaN, as x w' does. */
+static void layer(void **unused) {
+    (void)unused;
+    enum { N = 32, IN = 200, OUT = 40 };
+    tn_tape *t = tn_tape_new(NULL);
+    tn_real *xs = mostly_zeros((size_t)N * IN, 5), *ws = reals((size_t)OUT * IN);
+    for (int i = 0; i < N; i++) xs[i * IN + 7] = 0;
+    tn_t *x = tn_leaf(t, xs, 2, (int[]){N, IN}), *w = tn_leaf(t, ws, 2, (int[]){OUT, IN});
+    const tn_t *y = tn_linear_act(x, w, NULL, TN_ACT_NONE);
+    for (size_t i = 0; i < y->len; i++) assert_true(isfinite(y->x[i]));
+    w->x[3 * IN + 7] = (tn_real)INFINITY;
+    y = tn_linear_act(x, w, NULL, TN_ACT_NONE);
+    for (size_t i = 0; i < y->len; i++) assert_int_equal(isnan(y->x[i]) != 0, i % OUT == 3);
+    tn_t *gy = tn_new(t, 2, (int[]){N, OUT}), *gw;
+    for (size_t i = 0; i < gy->len; i++) gy->x[i] = i == 5 ? (tn_real)INFINITY : 1;
+    tn_t *z = tn_linear_act(x, w, NULL, TN_ACT_NONE);
+    tn_grad(z, gy, 1, &w, &gw, 0);
+    for (size_t i = 0; i < gw->len; i++) /* sample 0's infinity times its input */
+        assert_int_equal(isnan(gw->x[i]) != 0, i / IN == 5 && xs[i % IN] == 0);
+    tn_tape_free(t);
+    free(xs), free(ws);
+}
+
+static const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(dense_input),
+                                          cmocka_unit_test(layer)};
+
+static int run(void) {
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void) {
+    return run_at_every_level(run);
+}
