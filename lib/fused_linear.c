@@ -20,6 +20,7 @@
 
 typedef struct {
     tn_act act;
+    const tn_sparse_input *sparse; /* or NULL */
 } linear_aux;
 
 enum { FEW_ROWS = 16, ROWS = 32, UNITS = 64, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* two tiles or more */
@@ -99,10 +100,8 @@ static int better_turned(int n, int out) {
     return n >= FEWEST && (tn_threads() > 1 ? 4L * n < out : n <= 4L * out);
 }
 
-static void run_forward(forward *f, const tn_t *w) {
-    if (tn_linear_sparse_fits(w->tape, f->n, f->in, f->out, f->x)
-        && tn_linear_sparse_forward(w->tape, f->n, f->in, f->out, f->x, f->w, f->bias, f->relu, f->y))
-        return;
+static void run_forward(forward *f, const tn_sparse_input *sparse, const tn_t *w) {
+    if (sparse && tn_linear_sparse_forward(w->tape, sparse, f->out, f->w, f->bias, f->relu, f->y)) return;
     if (!tn_gemm_own() || tn_is_packed(w, 1) || !better_turned(f->n, f->out)) {
         forward_packed(f, tn_packed(w, 1));
         return;
@@ -172,8 +171,9 @@ static void back_block(void *arg, int chunk) {
     if (b->db && o0 < o1) b->k->col_sum(b->n, o1 - o0, b->dz + o0, b->out, (b->add >> 2) & 1, b->db + o0);
 }
 
-static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[], unsigned need,
+static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *const gx[], unsigned need,
                     unsigned add) {
+    const tn_act act = a->act;
     tn_t *x = y->src[0], *w = y->src[1];
     back b = {.k = tn_kernels_get(NULL),
               .act = act,
@@ -188,8 +188,7 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     if (act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 1) b.dx = gx[0], b.packed_w = tn_packed(w, 0);
     b.ld = odd_lines(b.n);
-    int sparse = need & 2 && tn_linear_sparse_fits(y->tape, b.n, b.in, b.out, b.x);
-    if (need & 2 && !sparse)
+    if (need & 2 && !a->sparse)
         b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
     if (need & 4) b.db = gx[2];
     b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
@@ -203,8 +202,9 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
     int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
     tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
-    if (sparse && !tn_linear_sparse_dw(y->tape, b.n, b.in, b.out, b.dz, b.x, (add >> 1) & 1, gx[1]))
-        tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], (add >> 1) & 1);
+    const int add_dw = (add >> 1) & 1;
+    if (need & 2 && a->sparse && !tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1]))
+        tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], add_dw);
 }
 
 static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
@@ -219,7 +219,7 @@ static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned
         return;
     }
     if (tn_gemm_own()) {
-        own_bwd(y, a->act, gy, gx, need, add);
+        own_bwd(y, a, gy, gx, need, add);
         return;
     }
     const tn_real *dz = tn_act_back(y, a->act, gy);
@@ -254,13 +254,16 @@ tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act act) {
     if (act == TN_ACT_GELU) return tn_gelu(tn_linear_act(x, w, b, TN_ACT_NONE));
     int n = x->dim[0], out = w->dim[0], in = w->dim[1];
     tn_t *y = tn_new(x->tape, 2, (int[]){n, out});
-    linear_aux a = {act};
+    linear_aux a = {act, NULL};
     if (tn_linear_wide_fits(n, in, out, 0)) {
         tn_linear_wide_forward(x->tape, n, in, out, x->x, w->x, b ? b->x : NULL, act == TN_ACT_RELU, y->x);
         if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);
         return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);
     }
+    const int kept = w->needs && tn_tape_mode(x->tape).record;
     tn_place place = tn_mark(x->tape);
+    const tn_sparse_input *sparse = tn_linear_sparse_input(x->tape, n, in, out, x->x, kept);
+    if (kept && sparse) a.sparse = sparse, place = tn_mark(x->tape);
     run_forward(&(forward){.n = n,
                            .in = in,
                            .out = out,
@@ -269,7 +272,7 @@ tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act act) {
                            .w = w->x,
                            .bias = b ? b->x : NULL,
                            .y = y->x},
-                w);
+                sparse, w);
     tn_rewind(x->tape, place);
     if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);
     return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);

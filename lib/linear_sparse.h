@@ -8,12 +8,17 @@
 #define TN_LINEAR_SPARSE_H
 #include "internal.h"
 
-/* x (n, in), weights (out, in). 1: worth it, by the shape and the share of zeros in some rows of x. */
-int tn_linear_sparse_fits(tn_tape *, int n, int in, int out, const tn_real *x);
+/*
+ * Masks of what is not zero in x (n, in), on the tape, for the product forward and, with gradient, for the other; NULL where
+ * skipping is not worth it, by the shape with out units and the share of zeros in some rows of x. x is still read.
+ */
+typedef struct tn_sparse_input tn_sparse_input;
+const tn_sparse_input *tn_linear_sparse_input(tn_tape *, int n, int in, int out, const tn_real *x,
+                                              int gradient);
 /* y (n, out) = x w' + bias (or NULL), then max(0, .) with relu. 0: nothing done, as a weight is infinite or NaN. */
-int tn_linear_sparse_forward(tn_tape *, int n, int in, int out, const tn_real *x, const tn_real *w,
+int tn_linear_sparse_forward(tn_tape *, const tn_sparse_input *x, int out, const tn_real *w,
                              const tn_real *bias, int relu, tn_real *y);
 /* dw (out, in) = dz' x, or += with add. 0: nothing done, as an element of dz (n, out) is infinite or NaN. */
-int tn_linear_sparse_dw(tn_tape *, int n, int in, int out, const tn_real *dz, const tn_real *x, int add,
+int tn_linear_sparse_dw(tn_tape *, const tn_sparse_input *x, int out, const tn_real *dz, int add,
                         tn_real *dw);
 #endif
