@@ -23,7 +23,7 @@ typedef struct {
     const tn_sparse_input *sparse; /* or NULL */
 } linear_aux;
 
-enum { FEW_ROWS = 16, ROWS = 32, UNITS = 64, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* two tiles or more */
+enum { UNITS = 64 /* two panels or more */, MAX_CHUNKS = 16, FEWEST = TN_NR_MAX / 2 /* samples */ };
 
 /* Units of a chunk of the product forward and of the weight gradient. */
 static int chunk_units(int out) {
@@ -88,26 +88,37 @@ static void forward_packed(const forward *f, const tn_real *packed_w) {
                             .relu = f->relu});
 }
 
+/* Some units, all samples, their weights packed panel by panel on the way. */
+static void forward_panels(void *arg, int chunk) {
+    const forward *f = arg;
+    const int o = chunk * f->units, units = f->out - o < f->units ? f->out - o : f->units;
+    f->k->gemm_raw_b(f->n, units, f->in, f->x, f->in, 1, f->w + (size_t)o * (size_t)f->in, 1, f->in, f->y + o,
+                     f->out, 0, f->bias ? f->bias + o : NULL, f->relu);
+}
+
 /*
  * Which is less to pack. With several threads packed samples also have to pass from core to core, as the samples
- * themselves will for the weight gradient, where packed weights stay with the thread that made them: they win
+ * themselves will for the weight gradient, where weights stay with the thread that packs them: they win
  * then up to four times the number of samples. (A step of mlp:128 at 128 samples, 2 threads:
  * 228 against 293 us.) The choice may depend on the threads because no bit depends on it: either way an element is one
  * chain over `in`, then the bias (tests/test_layers.c, either_way_round).
  */
 static int better_turned(int n, int out) {
-    enum { FEWEST = TN_NR_MAX / 2 };
-    return n >= FEWEST && (tn_threads() > 1 ? 4L * n < out : n <= 4L * out);
+    return tn_threads() > 1 ? 4L * n < out : n <= 4L * out;
 }
 
 static void run_forward(forward *f, const tn_sparse_input *sparse, const tn_t *w) {
     if (sparse && tn_linear_sparse_forward(w->tape, sparse, f->out, f->w, f->bias, f->relu, f->y)) return;
-    if (!tn_gemm_own() || tn_is_packed(w, 1) || !better_turned(f->n, f->out)) {
+    if (!tn_gemm_own() || tn_is_packed(w, 1) || f->n < FEWEST) {
         forward_packed(f, tn_packed(w, 1));
         return;
     }
     f->k = tn_kernels_get(NULL);
     f->units = chunk_units(f->out);
+    if (!better_turned(f->n, f->out)) {
+        tn_parallel((f->out + f->units - 1) / f->units, forward_panels, f);
+        return;
+    }
     f->half = half_of(f->n);
     f->panels = tn_scratch(w->tape, tn_gemm_packed_len(f->n, f->in) * sizeof *f->panels);
     tn_parallel((f->n + TN_NR_MAX - 1) / TN_NR_MAX, pack_samples, f);
@@ -121,9 +132,10 @@ typedef struct {
     const tn_kernels_t *k;
     tn_act act;
     int n, in, out;
-    int rows;        /* of a chunk of the first pass */
-    int units, half; /* of a chunk of the second: rows of dw, and where its columns are cut in two */
-    const tn_real *gy, *y, *x, *packed_w;
+    int units, half;     /* of a chunk: units; where the columns of dw are cut in two */
+    int blocks;          /* of units */
+    int columns, strips; /* of a chunk of dx; chunks, an even number */
+    const tn_real *gy, *y, *x, *w;
     const tn_real *dz;
     tn_real *own_dz, *own_x, *turned, *dx, *dw, *db;
     int ldx, ld; /* row strides of x, or of its copy own_x, and of turned */
@@ -141,69 +153,90 @@ static int row_stride(int in, int n) {
     return odd_lines(in);
 }
 
-/* Some rows of the batch: dz, its transpose, dx = dz w, while they are in the cache. */
-static void back_rows(void *arg, int chunk) {
+/* Some units of all samples: dz, its transpose, its sums; and a share of the copy of x. */
+static void back_units(void *arg, int chunk) {
     const back *b = arg;
-    int r0 = chunk * b->rows, r1 = r0 + b->rows < b->n ? r0 + b->rows : b->n;
-    size_t at = (size_t)r0 * (size_t)b->out;
-    if (b->own_dz)
-        tn_act_slope(b->act, (size_t)(r1 - r0) * (size_t)b->out, b->gy + at, b->y + at, b->own_dz + at);
-    if (b->dw) b->k->transpose(r1 - r0, b->out, b->dz + at, b->out, b->turned + r0, b->ld);
-    for (int i = r0; i < r1 && b->own_x; i++)
-        memcpy(b->own_x + (size_t)i * (size_t)b->ldx, b->x + (size_t)i * (size_t)b->in,
-               (size_t)b->in * sizeof *b->x);
-    if (b->dx)
-        b->k->gemm(r1 - r0, b->in, b->out, b->dz + at, b->out, 1, b->packed_w,
-                   b->dx + (size_t)r0 * (size_t)b->in, b->in, b->add & 1, NULL, 0);
+    const int o = chunk * b->units, units = b->out - o < b->units ? b->out - o : b->units;
+    for (int i = 0; i < b->n && b->own_dz; i++) {
+        const size_t at = (size_t)i * (size_t)b->out + (size_t)o;
+        tn_act_slope(b->act, (size_t)units, b->gy + at, b->y + at, b->own_dz + at);
+    }
+    if (b->turned)
+        b->k->transpose(b->n, units, b->dz + o, b->out, b->turned + (size_t)o * (size_t)b->ld, b->ld);
+    if (b->db) b->k->col_sum(b->n, units, b->dz + o, b->out, (b->add >> 2) & 1, b->db + o);
+    if (b->own_x) {
+        const int r0 = (int)((long)b->n * chunk / b->blocks),
+                  r1 = (int)((long)b->n * (chunk + 1) / b->blocks);
+        b->k->copy_rows(r1 - r0, b->in, b->x + (size_t)r0 * (size_t)b->in, b->in,
+                        b->own_x + (size_t)r0 * (size_t)b->ldx, b->ldx);
+    }
 }
 
-/* A block of dw = dz' x, and some of the bias gradient. */
-static void back_block(void *arg, int chunk) {
-    const back *b = arg;
+/* Some columns of dx = dz w. */
+static void back_strip(const back *b, int strip) {
+    const int c0 = strip * b->columns, c1 = c0 + b->columns < b->in ? c0 + b->columns : b->in;
+    if (c0 < c1)
+        b->k->gemm_raw_b(b->n, c1 - c0, b->out, b->dz, b->out, 1, b->w + c0, b->in, 1, b->dx + c0, b->in,
+                         b->add & 1, NULL, 0);
+}
+
+/* A block of dw = dz' x. */
+static void back_block(const back *b, int block) {
     const tn_real *x = b->own_x ? b->own_x : b->x;
-    int r0 = chunk / 2 * b->units, r1 = r0 + b->units < b->out ? r0 + b->units : b->out;
-    int c0 = chunk % 2 ? b->half : 0, c1 = chunk % 2 ? b->in : b->half;
-    if (b->dw && r0 < r1 && c0 < c1)
+    int r0 = block / 2 * b->units, r1 = r0 + b->units < b->out ? r0 + b->units : b->out;
+    int c0 = block % 2 ? b->half : 0, c1 = block % 2 ? b->in : b->half;
+    if (c0 < c1)
         b->k->gemm_raw_b(r1 - r0, c1 - c0, b->n, b->turned + (size_t)r0 * (size_t)b->ld, b->ld, 1, x + c0,
                          b->ldx, 1, b->dw + (size_t)r0 * (size_t)b->in + c0, b->in, (b->add >> 1) & 1, NULL,
                          0);
-    int o0 = chunk * BIAS_COLS, o1 = o0 + BIAS_COLS < b->out ? o0 + BIAS_COLS : b->out;
-    if (b->db && o0 < o1) b->k->col_sum(b->n, o1 - o0, b->dz + o0, b->out, (b->add >> 2) & 1, b->db + o0);
 }
 
+/* The first half of dx's and dw's chunks, then the others: with two threads each has the same half of both. */
+static void back_products(void *arg, int chunk) {
+    const back *b = arg;
+    const int strips = b->strips / 2, blocks = b->turned ? b->blocks : 0; /* of a half */
+    const int second = chunk >= strips + blocks, at = second ? chunk - strips - blocks : chunk;
+    if (at < strips)
+        back_strip(b, second * strips + at);
+    else
+        back_block(b, second * blocks + at - strips);
+}
+
+/*
+ * Everything is shared out by units and, in dx, by the units of the layer below: a thread's units are the same in the
+ * layers' products, in both directions, and in the optimizer. dx packs weights panel by panel on the way, while they
+ * are in the first-level cache, which costs less than to keep them packed: they change with every step.
+ */
 static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *const gx[], unsigned need,
                     unsigned add) {
-    const tn_act act = a->act;
     tn_t *x = y->src[0], *w = y->src[1];
     back b = {.k = tn_kernels_get(NULL),
-              .act = act,
+              .act = a->act,
               .n = y->dim[0],
               .in = w->dim[1],
               .out = w->dim[0],
               .gy = gy,
               .y = y->x,
               .x = x->x,
+              .w = w->x,
               .dz = gy,
               .add = add};
-    if (act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
-    if (need & 1) b.dx = gx[0], b.packed_w = tn_packed(w, 0);
-    b.ld = odd_lines(b.n);
-    if (need & 2 && !a->sparse)
-        b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
+    const int sparse = need & 2 && a->sparse, dense = need & 2 && !a->sparse, add_dw = (add >> 1) & 1;
+    if (a->act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
+    if (need & 1) b.dx = gx[0];
     if (need & 4) b.db = gx[2];
-    b.ldx = b.dw && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
-    if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
-    b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
-    int least = b.n < 2 * ROWS ? FEW_ROWS : ROWS;
-    if (b.rows < least) b.rows = least;
-    tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
-    b.units = chunk_units(b.out);
+    b.units = chunk_units(b.out), b.blocks = (b.out + b.units - 1) / b.units;
     b.half = half_of(b.in);
-    int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
-    int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
-    tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
-    const int add_dw = (add >> 1) & 1;
-    if (need & 2 && a->sparse && !tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1]))
+    b.ld = odd_lines(b.n), b.ldx = dense && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
+    if (dense) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
+    if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
+    tn_parallel(b.blocks, back_units, &b);
+    if (b.dx) {
+        b.columns = chunk_units(b.in);
+        b.strips = ((b.in + b.columns - 1) / b.columns + 1) / 2 * 2;
+    }
+    tn_parallel(b.strips + (dense ? 2 * b.blocks : 0), back_products, &b);
+    if (sparse && !tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1]))
         tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], add_dw);
 }
 
