@@ -172,8 +172,8 @@
 #define tn_linear_fwd tn64_linear_fwd
 #define tn_linear_new tn64_linear_new
 #define tn_linear_sparse_dw tn64_linear_sparse_dw
-#define tn_linear_sparse_input tn64_linear_sparse_input
 #define tn_linear_sparse_forward tn64_linear_sparse_forward
+#define tn_linear_sparse_input tn64_linear_sparse_input
 #define tn_linear_wide_back tn64_linear_wide_back
 #define tn_linear_wide_fits tn64_linear_wide_fits
 #define tn_linear_wide_forward tn64_linear_wide_forward
