@@ -18,7 +18,8 @@ static double apart(const conform_file *f, const double *a, const double *b) {
                 const double x = a[at + j], y = b[at + j];
                 if (!isfinite(x) && !isfinite(y)) continue;
                 if (!isfinite(x) || !isfinite(y)) return INFINITY;
-                top = fmax(top, fabs(y)), d = fmax(d, fabs(x - y));
+                if (fabs(y) > top) top = fabs(y);
+                if (fabs(x - y) > d) d = fabs(x - y);
             }
             if (d > 0) worst = fmax(worst, d / top);
         }

@@ -45,6 +45,10 @@ run 1 --optimizer adamw --as adaml2
 holds "is: decay beside the step"
 run 1 --optimizer adam:eps=1e-5
 holds "failures is: another default of epsilon: 1e-5"
+# what no mistake makes is put down to none, though steps that are too small look alike
+run 1 --optimizer adamax:eps=1e-3
+grep -q "rule is ignored\|inside the root" "$out" && fail "adamax with another eps: $(cat "$out")"
+holds "no known mistake makes these numbers"
 run 1 --optimizer sgd --as adam
 run 1 --optimizer adam:eps=1e-5 --json
 grep -q '"verdict": "FAILED"' "$out" && grep -q '"mistake": "another default of epsilon: 1e-5"' "$out" || fail "no verdict in JSON"
