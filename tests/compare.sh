@@ -58,6 +58,10 @@ expect 2 "no meaning with --from" --from x.csv --epochs 3
 expect 2 "no meaning with --pilot" --pilot --json
 expect 1 "/nowhere" --data /nowhere
 expect 0 "adamw:lr=1e-3,weight_decay=2" --optimizers adam,adamw:lr=1e-3,weight_decay=2 --dry-run
+grep -q "adamw: as given" out.txt || fail "--dry-run does not say that adamw was not tuned"
+[ ! -e runs ] || fail "a refused comparison left the directory runs"
+
+# ---- options for some parameters ----
 "$tern" compare $small --optimizers adam,adamw --seeds 2 --group '*.bias=lr=1e-9' --group 'fc1.weight=lr=0.02' --out grouped --quiet \
     >out.txt 2>err.txt || fail "--group: $(cat err.txt)"
 grep -qF -- "--group '*.bias=lr=1e-9' --group 'fc1.weight=lr=0.02'" grouped/results.json || fail "results.json does not name the groups"
@@ -65,8 +69,6 @@ for run in grouped/*/*/config.json; do
     grep -qF '"fc1.weight=lr=0.02"' "$run" || fail "$run: no group"
 done
 rm -r grouped
-grep -q "adamw: as given" out.txt || fail "--dry-run does not say that adamw was not tuned"
-[ ! -e runs ] || fail "a refused comparison left the directory runs"
 
 # ---- the same numbers one after the other, side by side, and from files ----
 expect 0 '"comparisons"' $small --seeds 8 --out one --jobs 1 --json
