@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 const arg *args_find(const arg *rows, const char *name) {
     for (const arg *r = rows; r && r->name; r++)
@@ -175,18 +176,31 @@ void args_text(const arg *r, const void *src, char *out, size_t cap) {
 
 /* ---- The command line ---------------------------------------------------------------------------------- */
 
+/* One line, which a program can read; wrapped where a person does. */
+__attribute__((format(printf, 1, 2))) static void complain(const char *fmt, ...) {
+    char text[1400];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    if (isatty(STDERR_FILENO))
+        args_wrapped(stderr, text, 0, 2);
+    else
+        fprintf(stderr, "%s\n", text);
+}
+
 int args_usage_error(const command *c, const char *fmt, ...) {
     char msg[1024];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(msg, sizeof msg, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "tern %s: %s (see tern %s --help)\n", c->name, msg, c->name);
+    complain("tern %s: %s (see tern %s --help)", c->name, msg, c->name);
     return EXIT_USAGE;
 }
 
 int args_failed(const command *c, const tn_err *e) {
-    fprintf(stderr, "tern %s: %s\n", c->name, e->msg);
+    complain("tern %s: %s", c->name, e->msg);
     return EXIT_FAILED;
 }
 

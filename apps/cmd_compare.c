@@ -13,6 +13,7 @@ enum { TRAIN_MOST = 24, LIST = 4096 };
 typedef struct {
     char data[CONFIG_PATH], models[LIST], optimizers[LIST], out[CONFIG_PATH], from[CONFIG_PATH];
     char train[TRAIN_MOST][CONFIG_SPEC]; /* options of training, as text: "" leaves them to the preset */
+    char group[CONFIG_GROUPS][CONFIG_SPEC];
     long seeds, seed, jobs;
     double margin, level;
     int json, quiet, force, pilot, dry_run;
@@ -60,6 +61,8 @@ static const arg rows[] = {
     TRAIN(14, "wd-schedule", "SPEC", "schedule of weight_decay, beside the rate's"),
     TRAIN(16, "loop", "SPEC", "plain, or sam:rho=0.05,...: a second gradient where the loss rises"),
     TRAIN(15, "on-nonfinite", "stop|skip", "a step whose loss or gradient is not finite"),
+    ARG_MANY(options, group, "group", "PATTERN=SPEC", CONFIG_GROUPS,
+             "as of tern train, for every optimizer: '*.bias=lr=1e-4'"),
     ARG_END,
 };
 
@@ -82,6 +85,7 @@ static int apply_training(const options *o, run_config *c, tn_err *e) {
             continue;
         if (*value && training_set(c, r->name, value, e)) return -1;
     }
+    memcpy(c->group, o->group, sizeof c->group);
     return 0;
 }
 

@@ -183,7 +183,7 @@ static int judge_all(const command *cmd, const conformance_options *o, const cha
     judged j = {.o = o, .cases = json_array()};
     int code = usable(cmd, o, dir, names, n, as, sizeof as), bad = 0;
     if (code < 0 && !o->json) {
-        printf("Optimizers in float against the vectors in %s\n", dir);
+        args_wrapped(stdout, dir, printf("Optimizers in float against the vectors in "), 2);
         heading();
     }
     for (int i = 0; code < 0 && !bad && i < n; i++)

@@ -8,8 +8,8 @@
 #include <string.h>
 
 typedef struct {
-    char optimizer[CONFIG_SPEC], vs[CONFIG_SPEC], grads[CONFIG_SPEC], schedule[CONFIG_SPEC],
-        wd_schedule[CONFIG_SPEC];
+    char optimizer[CONFIG_SPEC], vs[CONFIG_SPEC], schedule[CONFIG_SPEC], wd_schedule[CONFIG_SPEC];
+    char grads[32 * EXPLAIN_STEPS]; /* longer than any list of so many */
     double w;
     int json;
 } options;
@@ -20,12 +20,19 @@ static const arg rows[] = {
         options, vs, "vs", "SPECS", "",
         "others beside it, separated by commas; options of --optimizer hold for them, too, where they have "
         "them and say nothing else"),
-    ARG_TEXT(options, grads, "grads", "LIST", "0.5,0.5,-1", "the gradient of each step, separated by commas"),
+    ARG_TEXT(options, grads, "grads", "LIST", "0.5,0.5,-1",
+             "the gradient of each step, separated by commas; 1,000 at most"),
     ARG_REAL(options, w, "w", 1, -1e30, 1e30, "the weight before the first step"),
     ARG_TEXT(options, schedule, "schedule", "SPEC", "constant", "learning-rate schedule over these steps"),
     ARG_TEXT(options, wd_schedule, "wd-schedule", "SPEC", "constant", "schedule of weight_decay"),
     ARG_FLAG(options, json, "json", "as JSON, with all digits"),
     ARG_END};
+
+static int count(const char *list) {
+    int n = 1;
+    for (; *list; list++) n += *list == ',';
+    return n;
+}
 
 static int parse_grads(const char *text, explain_input *in, tn_err *e) {
     for (const char *p = text;; p++) {
@@ -34,7 +41,9 @@ static int parse_grads(const char *text, explain_input *in, tn_err *e) {
         if (end == p || (*end && *end != ',') || !isfinite(g) || fabs(g) > 1e30)
             return tn_fail(e, "--grads: '%.*s' is not a number from -1e30 to 1e30; must be like 0.5,0.5,-1",
                            (int)strcspn(p, ","), p);
-        if (in->n == EXPLAIN_STEPS) return tn_fail(e, "--grads: more than %d gradients", EXPLAIN_STEPS);
+        if (in->n == EXPLAIN_STEPS)
+            return tn_fail(e, "--grads: %d gradients; %d at most: leave out the last ones", count(text),
+                           EXPLAIN_STEPS);
         in->g[in->n++] = g;
         if (!*(p = end)) return 0;
     }

@@ -104,6 +104,11 @@ void training_text(const run_config *c, char *out, size_t cap) {
         args_text(r, c, now, sizeof now);
         args_text(r, &normal, usual, sizeof usual);
         if (!is_training(r) || strcmp(now, usual) == 0 || n >= cap) continue;
-        n += (size_t)snprintf(out + n, cap - n, "%s--%s %s", n ? " " : "", r->name, now);
+        if (r->type != ARG_MANY_T)
+            n += (size_t)snprintf(out + n, cap - n, "%s--%s %s", n ? " " : "", r->name, now);
+        for (int i = 0; r->type == ARG_MANY_T && i < r->count && n < cap; i++) {
+            const char *one = (const char *)c + r->offset + (size_t)i * r->size;
+            if (*one) n += (size_t)snprintf(out + n, cap - n, "%s--%s '%s'", n ? " " : "", r->name, one);
+        }
     }
 }

@@ -268,7 +268,7 @@ static void say_never_lit(const comparison *c, int model, para *p) {
     for (int i = 0; i < c->arms; i++) {
         double kept = never_lit_kept(&c->arm[i]);
         if (c->arm[i].model != model || isnan(kept)) continue;
-        const char *fmt = kept >= 99.95 || kept == 0 ? "%.0f" : kept >= 0.01 ? "%.2g" : "%.0e";
+        const char *fmt = kept >= 10 || kept == 0 ? "%.0f" : kept >= 0.01 ? "%.2g" : "%.0e";
         say(p, "%s %s%% with %s", said++ ? "," : "", number(fmt, kept).s, c->optimizer[c->arm[i].optimizer]);
     }
     say(p, ".");

@@ -103,7 +103,18 @@ int conform_run(const conform_file *, const conform_case *, const conform_maker 
     X(CENTERED_IGNORED, "centered ignored")                                                        \
     X(INITIAL_IGNORED, "initial_accumulator_value ignored")                                        \
     X(LR_DECAY_IGNORED, "lr_decay ignored")                                                        \
-    X(GRADIENT_STALE, "the gradient of the step before is used")
+    X(GRADIENT_STALE, "the gradient of the step before is used")                                   \
+    X(GRADIENT_SUMMED, "gradients are summed over the steps: not cleared after a step")            \
+    X(MOMENTUM_LATE, "the step uses the first moment of before this gradient")                     \
+    X(SGD_INSTEAD, "the rule is ignored: momentum SGD runs in its place")                          \
+    X(LR_OUT_OF_BUFFER, "learning rate outside the momentum buffer")                               \
+    X(EPS_OUTSIDE, "epsilon outside the root or maximum that the formula has it in")               \
+    X(EPS_CORRECTED, "epsilon added after the bias correction, not before it")                     \
+    X(RATIO_IGNORED, "the step is not scaled to the norm of the weights (lamb's ratio)")           \
+    X(LAMBDA_DEFAULT, "another default of weight_decay: 0.004")                                    \
+    X(LAMBDA_DEFAULT4, "another default of weight_decay: 1e-4")                                    \
+    X(LAMBDA_DEFAULT2, "another default of weight_decay: 1e-2")                                    \
+    X(LAMBDA_DEFAULT0, "another default of weight_decay: 0")
 
 enum {
 #define X(name, text) MISTAKE_##name,

@@ -3,8 +3,7 @@
  * A reference step in double, as plain as the formula, which makes one known mistake: it finds out which of them
  * reproduces the numbers of an optimizer that fails. It shares nothing with the optimizers themselves.
  */
-#include "conform.h"
-#include <math.h>
+#include "conform_plain.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,49 +13,38 @@ const char *const conform_mistake_text[MISTAKES] = {
 #undef X
 };
 
-enum { SGD, ADAGRAD, RMSPROP, ADAM }; /* adam: with adaml2, adamw, amsgrad */
-enum { SLOTS = 4 };
-
-typedef struct {
-    const conform_file *f;
-    const conform_case *c;
-    int family, mistake, pass;
-    double lr, beta1, beta2, eps, lambda, momentum, dampening, alpha, lr_decay, initial;
-    int amsgrad, nesterov, centered, decoupled, independent;
-    double *slot[SLOTS]; /* len each */
-} plain;
-
-static double number(const conform_case *c, const char *name) {
+double plain_option(const conform_case *c, const char *name) {
     return json_number_value(json_object_get(c->options, name));
 }
-static int on(const conform_case *c, const char *name) {
+int plain_on(const conform_case *c, const char *name) {
     return json_is_true(json_object_get(c->options, name));
 }
-static int is_word(const conform_case *c, const char *name, const char *word) {
+int plain_word(const conform_case *c, const char *name, const char *word) {
     const char *s = json_string_value(json_object_get(c->options, name));
     return s && strcmp(s, word) == 0;
 }
 
-static int family_of(const conform_file *f) {
-    static const struct {
-        const char *name;
-        int family;
-    } known[] = {{"sgd", SGD},      {"adagrad", ADAGRAD}, {"rmsprop", RMSPROP}, {"adam", ADAM},
-                 {"amsgrad", ADAM}, {"adaml2", ADAM},     {"adamw", ADAM}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].name, f->family) == 0) return known[i].family;
-    return -1;
+int conform_knows(const conform_file *f) {
+    return plain_rule_of(f->family) != NULL;
 }
 
-int conform_knows(const conform_file *f) {
-    return family_of(f) >= 0;
+/* The spec says it; else it is left to the default. */
+static int named(const conform_case *c, const char *name) {
+    const size_t n = strlen(name);
+    for (const char *s = strstr(c->spec, name); s; s = strstr(s + 1, name))
+        if (s > c->spec && strchr(":,", s[-1]) && s[n] == '=') return 1;
+    return 0;
 }
 
 /* Options beyond these are another rule, unless they are off. */
 static int known_options(const conform_case *c) {
     static const char *const words[] = {"coupled", "independent", "l2", "decoupled"};
-    static const char keys[] = " lr beta1 beta2 eps weight_decay momentum dampening alpha lr_decay "
-                               "initial_accumulator_value amsgrad nesterov centered ";
+    static const char keys[] =
+        " lr beta1 beta2 beta3 eps weight_decay momentum dampening alpha lr_decay "
+        "initial_accumulator_value amsgrad nesterov centered rho momentum_decay decoupled_weight_decay "
+        "no_prox "
+        "beta2_decay eps1 eps2 d lambd t0 etaminus etaplus step_size_min step_size_max at sgd_lr "
+        "ns_steps ns_a ns_b ns_c adjust_lr_fn warmup_steps r weight_lr_power ";
     const char *key;
     json_t *v;
     json_object_foreach((json_t *)c->options, key, v) {
@@ -65,33 +53,42 @@ static int known_options(const conform_case *c) {
         snprintf(padded, sizeof padded, " %s ", key);
         if (strstr(keys, padded) || json_is_false(v)) continue;
         for (size_t i = 0; i < sizeof words / sizeof *words && strcmp(key, "decay") == 0; i++)
-            known |= is_word(c, key, words[i]);
+            known |= plain_word(c, key, words[i]);
         if (!known) return 0;
     }
     return strchr(c->spec, '+') == NULL; /* a wrapper */
 }
 
-static int open_plain(plain *p, const conform_file *f, const conform_case *c, int mistake) {
-    *p = (plain){.f = f, .c = c, .family = family_of(f), .mistake = mistake};
-    if (p->family < 0 || !known_options(c)) return 0;
-    p->lr = number(c, "lr"), p->eps = number(c, "eps"), p->lambda = number(c, "weight_decay");
-    p->beta1 = number(c, "beta1"), p->beta2 = number(c, "beta2"), p->alpha = number(c, "alpha");
-    p->momentum = number(c, "momentum"), p->dampening = number(c, "dampening");
-    p->lr_decay = number(c, "lr_decay"), p->initial = number(c, "initial_accumulator_value");
-    p->amsgrad = on(c, "amsgrad"), p->nesterov = on(c, "nesterov"), p->centered = on(c, "centered");
-    p->independent = is_word(c, "decay", "independent");
-    p->decoupled = strcmp(f->family, "adamw") == 0 || is_word(c, "decay", "decoupled");
+static void read_options(plain *p, const conform_case *c) {
+    const int beside = plain_word(c, "decay", "decoupled") || plain_on(c, "decoupled_weight_decay")
+                       || plain_on(c, "no_prox");
+    p->lr = plain_option(c, "lr"), p->eps = plain_option(c, "eps");
+    p->beta1 = plain_option(c, "beta1"), p->beta2 = plain_option(c, "beta2");
+    p->beta3 = plain_option(c, "beta3"), p->alpha = plain_option(c, "alpha");
+    p->lambda = plain_option(c, "weight_decay"), p->lr_decay = plain_option(c, "lr_decay");
+    p->momentum = plain_option(c, "momentum"), p->dampening = plain_option(c, "dampening");
+    p->initial = plain_option(c, "initial_accumulator_value");
+    p->amsgrad = plain_on(c, "amsgrad"), p->nesterov = plain_on(c, "nesterov");
+    p->centered = plain_on(c, "centered");
+    p->place = beside ? BESIDE : p->rule->place;
+    p->independent = plain_word(c, "decay", "independent") || strcmp(p->rule->family, "sgdw") == 0;
+}
 
-    const int named = strstr(c->spec, "eps=") != NULL;
+static int open_plain(plain *p, const conform_file *f, const conform_case *c, int mistake) {
+    *p = (plain){.f = f, .c = c, .rule = plain_rule_of(f->family), .mistake = mistake};
+    if (!p->rule || !known_options(c)) return 0;
+    read_options(p, c);
+    const int decays = json_object_get(c->options, "weight_decay") != NULL;
+    const int lambda_open = decays && !named(c, "weight_decay"), eps_open = p->eps != 0 && !named(c, "eps");
     switch (mistake) {
     case MISTAKE_BETA_SWAP:
-        p->beta1 = number(c, "beta2"), p->beta2 = number(c, "beta1");
+        p->beta1 = plain_option(c, "beta2"), p->beta2 = plain_option(c, "beta1");
         break;
     case MISTAKE_EPS_DEFAULT:
-        p->eps = named ? p->eps : 1e-7;
+        if (eps_open) p->eps = 1e-7;
         break;
     case MISTAKE_EPS_DEFAULT5:
-        p->eps = named ? p->eps : 1e-5;
+        if (eps_open) p->eps = 1e-5;
         break;
     case MISTAKE_DECAY_TWICE:
         p->lambda *= 2;
@@ -106,10 +103,10 @@ static int open_plain(plain *p, const conform_file *f, const conform_case *c, in
         p->lambda = 0;
         break;
     case MISTAKE_DECAY_MOMENTS:
-        p->decoupled = 0;
+        p->place = IN_GRADIENT;
         break;
     case MISTAKE_DECAY_BESIDE:
-        p->decoupled = 1;
+        p->place = BESIDE;
         break;
     case MISTAKE_DECAY_NO_LR:
         p->independent = 1;
@@ -139,7 +136,22 @@ static int open_plain(plain *p, const conform_file *f, const conform_case *c, in
         p->lr_decay = 0;
         break;
     case MISTAKE_DECAY_DEFAULT:
-        if (!strstr(c->spec, "weight_decay=")) p->lambda = 5e-4, p->decoupled = 0;
+        if (!named(c, "weight_decay")) p->lambda = 5e-4, p->place = IN_GRADIENT;
+        break;
+    case MISTAKE_LAMBDA_DEFAULT:
+        if (lambda_open) p->lambda = 4e-3;
+        break;
+    case MISTAKE_LAMBDA_DEFAULT4:
+        if (lambda_open) p->lambda = 1e-4;
+        break;
+    case MISTAKE_LAMBDA_DEFAULT2:
+        if (lambda_open) p->lambda = 1e-2;
+        break;
+    case MISTAKE_LAMBDA_DEFAULT0:
+        if (lambda_open) p->lambda = 0;
+        break;
+    case MISTAKE_SGD_INSTEAD:
+        p->place = IN_GRADIENT;
         break;
     default:
         break;
@@ -147,106 +159,97 @@ static int open_plain(plain *p, const conform_file *f, const conform_case *c, in
     return 1;
 }
 
-/* Where the mistake lets the rate be in the state, the direction has it already: *scaled. */
-static double sgd(plain *p, size_t k, long t, double g, double lr, int *scaled) {
-    if (p->momentum == 0) return g;
-    const int inside = p->mistake == MISTAKE_LR_IN_BUFFER;
-    const double take = t == 1 && p->mistake != MISTAKE_DAMPENING_FIRST ? 1 : 1 - p->dampening;
-    double buf = p->slot[0][k] = p->momentum * p->slot[0][k] + take * g * (inside ? lr : 1);
-    *scaled = inside;
-    return p->nesterov ? (inside ? lr : 1) * g + p->momentum * buf : buf;
+/* As darknet's adam=1: buf = 0.9 buf + g. sgd itself is what it is. */
+static void momentum_sgd(plain_step *x) {
+    for (size_t j = 0; j < x->tensor->n; j++) x->u[j] = x->slot[0][j] = 0.9 * x->slot[0][j] + x->g[j];
 }
 
-static double over_root(const plain *p, double g, double v) {
-    return p->mistake == MISTAKE_EPS_INSIDE ? g / sqrt(v + p->eps) : g / (sqrt(v) + p->eps);
-}
-
-static double rmsprop(plain *p, size_t k, double g) {
-    double v = p->slot[0][k] = p->alpha * p->slot[0][k] + (1 - p->alpha) * g * g;
-    if (p->centered) {
-        double a = p->slot[1][k] = p->alpha * p->slot[1][k] + (1 - p->alpha) * g;
-        v = fmax(v - a * a, 0);
+/* The gradient of the step, with an L2 penalty of l2. */
+static void gradient(const plain_step *x, long step, double l2, double *g) {
+    const int m = x->p->mistake;
+    const size_t len = x->p->f->len, at = x->tensor->at;
+    const long from = m == MISTAKE_GRADIENT_STALE && step > 1 ? step - 2 : step - 1;
+    for (size_t j = 0; j < x->tensor->n; j++) {
+        const double given = x->p->c->g[(size_t)from * len + at + j];
+        double *sum = &x->slot[PLAIN_SUMMED][j];
+        if (m == MISTAKE_GRADIENT_SUMMED) *sum = step == 1 ? given : *sum + given;
+        g[j] = (m == MISTAKE_GRADIENT_SUMMED ? *sum : given) + l2 * x->w[j];
     }
-    double u = over_root(p, g, v);
-    return p->momentum == 0 ? u : (p->slot[2][k] = p->momentum * p->slot[2][k] + u);
 }
 
-static double adam(plain *p, size_t k, long t, double g) {
-    double m = p->slot[0][k] =
-        p->beta1 * p->slot[0][k] + (p->mistake == MISTAKE_NO_DAMPING ? 1 : 1 - p->beta1) * g;
-    double v = p->slot[1][k] = p->beta2 * p->slot[1][k] + (1 - p->beta2) * g * g;
-    double c1 = 1 - pow(p->beta1, (double)t), c2 = 1 - pow(p->beta2, (double)t);
-    if (p->mistake == MISTAKE_NO_CORRECTION || p->mistake == MISTAKE_NO_CORRECTION_M) c1 = 1;
-    if (p->mistake == MISTAKE_NO_CORRECTION || p->mistake == MISTAKE_NO_CORRECTION_V) c2 = 1;
-    if (p->mistake == MISTAKE_CORRECTION_TIMES) c1 = 1 / c1, c2 = 1 / c2;
-    if (p->amsgrad) {
-        const double of = p->mistake == MISTAKE_AMSGRAD_CORRECTED ? c2 : 1;
-        v = p->slot[2][k] = fmax(p->slot[2][k], v / of);
-        if (p->mistake == MISTAKE_AMSGRAD_CORRECTED) c2 = 1;
+/* The step and the decay beside it, of s times the weights before it. */
+static void move(const plain_step *x, double s) {
+    const int m = x->p->mistake;
+    for (size_t j = 0; j < x->tensor->n; j++) {
+        const double u = m == MISTAKE_STEP_SIGN ? -x->rate * x->u[j] : x->rate * x->u[j];
+        double *w = &x->w[j];
+        if (m == MISTAKE_DECAY_AFTER)
+            *w = (*w - u) * (1 - s);
+        else if (x->p->place == IMPLICIT)
+            *w = (*w - u) / (1 + s);
+        else
+            *w = *w - s * *w - u;
     }
-    if (p->mistake == MISTAKE_EPS_HAT) return m / c1 * sqrt(c2) / (sqrt(v) + p->eps);
-    return over_root(p, m / c1, v / c2);
 }
 
-static double adagrad(plain *p, size_t k, long t, double g) {
-    double v = p->slot[0][k] += g * g;
-    return over_root(p, g, v) / (1 + (double)(t - 1) * p->lr_decay);
-}
-
-static void step_tensor(plain *p, long step, int i, double *w) {
+static void step_tensor(plain *p, long step, int i, double *g) {
     const conform_file *f = p->f;
     const conform_tensor *tensor = &f->tensor[i];
-    const int m = p->mistake;
-    const double mul = p->c->lr_mul[step - 1], lr = p->lr * (m == MISTAKE_SCHEDULE_IGNORED ? 1 : mul);
-    const int decays = tensor->decays || m == MISTAKE_DECAY_BIASES;
-    const int penalized = m == MISTAKE_DECAY_DEFAULT && !strstr(p->c->spec, "weight_decay=");
-    const double lambda = decays || penalized ? p->lambda * p->c->wd_mul[step - 1] : 0;
-    const double l2 = !p->decoupled || m == MISTAKE_DECAY_BOTH ? lambda : 0;
-    const double scheduled = m == MISTAKE_SCHEDULE_IGNORED || m == MISTAKE_DECAY_NO_SCHEDULE ? 1 : mul;
-    const int beside = p->decoupled || m == MISTAKE_DECAY_BOTH;
-    const double shrink = beside ? lambda * scheduled * (p->independent ? 1 : p->lr) : 0;
-    long t = step;
-    if (m == MISTAKE_T_PER_TENSOR) t = (step - 1) * f->tensors + i + 1;
-    if (m == MISTAKE_T_AHEAD) t = step + 1;
-    if (m == MISTAKE_STALE_COUNTER) t += (long)p->pass * f->steps;
-    const long from = m == MISTAKE_GRADIENT_STALE ? (step > 1 ? step - 2 : 0) : step - 1;
-    for (size_t j = 0; j < tensor->n; j++) {
-        const size_t e = tensor->at + j, k = m == MISTAKE_MOMENTS_SHARED ? j : e;
-        const double g = p->c->g[(size_t)from * f->len + e] + l2 * w[e];
-        int scaled = 0;
-        double u = p->family == SGD       ? sgd(p, k, t, g, lr, &scaled)
-                   : p->family == ADAGRAD ? adagrad(p, k, t, g)
-                   : p->family == RMSPROP ? rmsprop(p, k, g)
-                                          : adam(p, k, t, g);
-        u *= scaled ? 1 : lr;
-        if (m == MISTAKE_STEP_SIGN) u = -u;
-        if (m == MISTAKE_DECAY_AFTER) {
-            w[e] -= u;
-            w[e] -= shrink * w[e];
-        } else
-            w[e] = w[e] - shrink * w[e] - u;
-    }
+    const int m = p->mistake, place = p->place;
+    const double mul = m == MISTAKE_SCHEDULE_IGNORED ? 1 : p->c->lr_mul[step - 1];
+    const int decays = tensor->decays || m == MISTAKE_DECAY_BIASES
+                       || (m == MISTAKE_DECAY_DEFAULT && !named(p->c, "weight_decay"));
+    const double lambda = decays ? p->lambda * p->c->wd_mul[step - 1] : 0;
+    const int both = m == MISTAKE_DECAY_BOTH;
+    plain_step x = {.p = p,
+                    .tensor = tensor,
+                    .index = i,
+                    .first = step == 1,
+                    .t = step,
+                    .mul = mul,
+                    .lr = p->lr * mul,
+                    .rate = p->lr * mul,
+                    .g = g,
+                    .u = g + f->len,
+                    .w = p->w + tensor->at,
+                    .lambda = place == IN_STEP ? lambda : 0};
+    if (m == MISTAKE_T_PER_TENSOR) x.t = (step - 1) * f->tensors + i + 1;
+    if (m == MISTAKE_T_AHEAD) x.t = step + 1;
+    if (m == MISTAKE_STALE_COUNTER) x.t += (long)p->pass * f->steps;
+    for (int k = 0; k < PLAIN_SLOTS; k++)
+        x.slot[k] = p->slot[k] + (m == MISTAKE_MOMENTS_SHARED && k != PLAIN_SUMMED ? 0 : tensor->at);
+    gradient(&x, step, place == IN_GRADIENT || both ? lambda : 0, g);
+    if (m == MISTAKE_SGD_INSTEAD && strcmp(f->family, "sgd") != 0)
+        momentum_sgd(&x);
+    else
+        p->rule->step(&x);
+    /* switch has another rate in its second part; the decay follows it. */
+    const double base = strcmp(f->family, "switch") == 0 && x.lr != 0 ? x.rate / x.lr * p->lr : p->lr;
+    const double scheduled = m == MISTAKE_DECAY_NO_SCHEDULE ? 1 : mul;
+    const int beside = place == BESIDE || place == IMPLICIT || (both && place == IN_GRADIENT);
+    move(&x, beside ? lambda * scheduled * (p->independent ? 1 : base) : 0);
 }
 
 int conform_plain(const conform_file *f, const conform_case *c, int mistake, double *out) {
     plain p;
     if (!open_plain(&p, f, c, mistake)) return 0;
-    double *memory = calloc(SLOTS * f->len, sizeof *memory), *w = malloc(f->len * sizeof *w);
-    if (!memory || !w) {
-        free(memory), free(w);
-        return 0;
-    }
-    for (int k = 0; k < SLOTS; k++) p.slot[k] = memory + (size_t)k * f->len;
+    const size_t slots = PLAIN_SLOTS * f->len;
+    double *memory = calloc(slots + 3 * f->len, sizeof *memory), *g = memory ? memory + slots : NULL;
+    if (!memory) return 0;
+    for (int k = 0; k < PLAIN_SLOTS; k++) p.slot[k] = memory + (size_t)k * f->len;
+    p.w = g + 2 * f->len;
     for (p.pass = 0; p.pass < CONFORM_PASSES; p.pass++) {
-        if (p.pass == 0 || mistake != MISTAKE_STALE_MOMENTS)
-            for (size_t i = 0; i < SLOTS * f->len; i++)
-                memory[i] = p.family == ADAGRAD && i < f->len ? p.initial : 0;
-        memcpy(w, f->init, f->len * sizeof *w);
+        memcpy(p.w, f->init, f->len * sizeof *p.w);
+        if (p.pass == 0 || mistake != MISTAKE_STALE_MOMENTS) {
+            memset(memory, 0, slots * sizeof *memory);
+            if (p.rule->begin && mistake != MISTAKE_SGD_INSTEAD) p.rule->begin(&p);
+        }
+        for (int i = 0; i < f->tensors; i++) p.total[i] = p.largest[i] = 0;
         for (int s = 1; s <= f->steps; s++) {
-            for (int i = 0; i < f->tensors; i++) step_tensor(&p, s, i, w);
-            memcpy(out + (size_t)(p.pass * f->steps + s - 1) * f->len, w, f->len * sizeof *w);
+            for (int i = 0; i < f->tensors; i++) step_tensor(&p, s, i, g);
+            memcpy(out + (size_t)(p.pass * f->steps + s - 1) * f->len, p.w, f->len * sizeof *p.w);
         }
     }
-    free(memory), free(w);
+    free(memory);
     return 1;
 }

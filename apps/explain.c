@@ -73,7 +73,7 @@ static void record(explained *x, tn_optim *o, const tn_param *p, const explain_i
     double parts = 0;
     int at = 0;
 #define PUT(NAME, FORMULA, PART, VALUE) \
-    ((first ? column(x, NAME, FORMULA, PART) : &x->column[at])->v[row] = (VALUE), at++)
+    ((first ? column(x, NAME, FORMULA, PART) : &x->column[at])->v[row] = (VALUE) + 0.0, at++) /* -0: 0 */
     PUT("g", "the gradient", 0, (double)now->g[0]);
     if (in->schedule) PUT("s_t", "multiplier of the schedule", 0, k->lr_mul);
     if (in->wd_schedule) PUT("wd_t", "multiplier of lambda", 0, k->wd_mul);
@@ -142,7 +142,7 @@ int explain_run(const char *spec, const explain_input *in, explained *x, tn_err 
     bad |= !o;
     if (!bad) {
         const tn_optim_def *def = tn_optim_definition_of(o, p);
-        x->whole = def->scope == TN_TENSOR && !def->explain;
+        x->whole = def->scope == TN_TENSOR;
     }
     if (!bad) name_gradient(x);
     tn_optim_free(o);

@@ -4,7 +4,7 @@
 #define TERN_APP_EXPLAIN_H
 #include "config.h"
 
-enum { EXPLAIN_STEPS = 100, EXPLAIN_COLUMNS = 24, EXPLAIN_MOST = 8 };
+enum { EXPLAIN_STEPS = 1000, EXPLAIN_COLUMNS = 24, EXPLAIN_MOST = 8 };
 
 typedef struct {
     char name[TN_MAX_NAME], formula[160];
@@ -15,7 +15,7 @@ typedef struct {
 typedef struct {
     char spec[CONFIG_SPEC]; /* with every option */
     char label[TN_MAX_NAME];
-    int whole; /* it works on whole tensors and names no parts of its step */
+    int whole; /* it works on whole tensors */
     int n;
     explain_column column[EXPLAIN_COLUMNS]; /* the first is g, the last is w */
 } explained;

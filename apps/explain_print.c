@@ -225,11 +225,10 @@ void explain_print(FILE *f, int n, const explained *x, const explain_input *in) 
     for (int o = 0; o < n; o++) {
         char text[TN_MAX_NAME + 160];
         if (!x[o].whole) continue;
-        snprintf(
-            text, sizeof text,
-            "%s works on whole matrices: its step has no parts that one weight shows. Here the matrix is "
-            "1 x 1.",
-            x[o].label);
+        snprintf(text, sizeof text,
+                 "%s works on whole matrices: what it takes of rows, columns or norms is that of a matrix of "
+                 "1 x 1 here.",
+                 x[o].label);
         args_wrapped(f, text, 0, 0);
     }
 }

@@ -71,13 +71,8 @@ static int ask(tn_optim *o, int layer, int i, size_t *scratch, tn_err *e) {
     const tn_param *p = o->params->p[i];
     tn_optim_layout *s = &o->layouts[layer * o->params->n + i];
     tn_slot slot[TN_MAX_SLOT] = {{0}};
-    s->nslot = part->def->slots ? part->def->slots(part->hp, p->nd, p->dim, slot) : 0;
-    if (s->nslot < 0 || s->nslot > TN_MAX_SLOT)
-        return tn_fail(e, "optimizer %s asks for %d slots; the most is %d", part->def->name, s->nslot,
-                       TN_MAX_SLOT);
+    if ((s->nslot = tn_optim_slots(part, p, slot, e)) < 0) return -1;
     for (int k = 0; k < s->nslot; k++) {
-        if (!slot[k].name)
-            return tn_fail(e, "optimizer %s: slot %d of %s has no name", part->def->name, k, p->name);
         s->name[k] = slot[k].name, s->len[k] = slot[k].len, s->init[k] = slot[k].init;
         for (int below = 0; below < layer; below++) {
             const tn_optim_layout *other = tn_optim_layout_of(o, below, i);

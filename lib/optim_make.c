@@ -57,7 +57,7 @@ static int push_rest(tn_optim *o, const tn_optim_def *d, const char *pattern, co
     tn_optim_spec s = tn_optim_cut(text);
     const tn_optim_def *rest = tn_optim_named(0, s.name, e);
     const tn_optim_part *base = o->ngroup && rest == o->groups[0].def ? &o->groups[0] : NULL;
-    int bad = !rest || tn_optim_usable(rest, 0, e)
+    int bad = !rest || tn_optim_usable(rest, 0, NULL, e)
               || (rest->size > offsetof(tn_optim_def, takes) && rest->takes ? tn_fail(
                       e, "optimizer %s: what it leaves to %s must take every parameter", d->name, rest->name)
                                                                             : 0)
@@ -142,7 +142,8 @@ static int push_wrappers(tn_optim *o, char *text, tn_err *e) {
         tn_optim_part part;
         void *list = o->wraps;
         const tn_optim_def *d = tn_optim_named(1, s.name, e);
-        if (!d || tn_optim_usable(d, 1, e) || tn_optim_part_new(d, tn_optim_file_of(s.name), NULL, &part, e)
+        if (!d || tn_optim_usable(d, 1, tn_optim_file_of(s.name), e)
+            || tn_optim_part_new(d, tn_optim_file_of(s.name), NULL, &part, e)
             || tn_optim_part_set(&part, NULL, s.options, e))
             return -1;
         if (push(&list, o->nwrap, sizeof *o->wraps, e)) {
@@ -179,7 +180,7 @@ void tn_optim_free(tn_optim *o) {
 static tn_optim *new_optim(tn_params *params, const tn_optim_def *d, const char *file, const char *options,
                            char *wrappers, tn_err *e) {
     TN_CHECK(NULL, params->sealed, "tn_optim_new: the parameters are not sealed; call tn_params_seal first");
-    if (tn_optim_usable(d, 0, e)) return NULL;
+    if (tn_optim_usable(d, 0, file, e)) return NULL;
     tn_optim *o = tn_mem_new(sizeof *o);
     if (!o) {
         tn_fail(e, "optimizer %s: out of memory", d->name);
@@ -282,7 +283,7 @@ int tn_optim_group(tn_optim *o, const char *pattern, const char *text, tn_err *e
     if (!bad && names_definition(base, copy)) {
         s = tn_optim_cut(copy);
         d = tn_optim_named(0, s.name, e);
-        bad = !d || tn_optim_usable(d, 0, e);
+        bad = !d || tn_optim_usable(d, 0, tn_optim_file_of(s.name), e);
         if (!bad && s.next)
             bad = tn_fail(e,
                           "optimizer %s, group %.60s: +%.60s: wrappers hold for all parameters; they stand "
@@ -300,7 +301,7 @@ done:
 int tn_optim_wrap(tn_optim *o, const tn_optim_def *d, const char *options, tn_err *e) {
     tn_optim next;
     tn_optim_part part;
-    if (tn_optim_usable(d, 1, e) || begin_change(o, &next, e)) return -1;
+    if (tn_optim_usable(d, 1, NULL, e) || begin_change(o, &next, e)) return -1;
     void *list = next.wraps;
     int bad = tn_optim_part_new(d, NULL, NULL, &part, e) || tn_optim_part_set(&part, NULL, options, e);
     if (!bad && (bad = push(&list, next.nwrap, sizeof part, e))) tn_optim_part_free(&part);

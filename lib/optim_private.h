@@ -104,7 +104,10 @@ static inline const char *tn_optim_file_of(const char *name) {
 }
 /* A built-in definition, or one that is loaded now. NULL: unknown, or refused. */
 const tn_optim_def *tn_optim_named(int wraps, const char *name, tn_err *);
-int tn_optim_usable(const tn_optim_def *, int wraps, tn_err *); /* 0: complete, and of this version */
+/* optim_check.c. 0: complete, and of this version. file: the plug-in's, or NULL. */
+int tn_optim_usable(const tn_optim_def *, int wraps, const char *file, tn_err *);
+/* What a parameter needs: how many slots, or -1. */
+int tn_optim_slots(const tn_optim_part *, const tn_param *, tn_slot slot[TN_MAX_SLOT], tn_err *);
 int tn_optim_has(const tn_optim_def *, const char *option, size_t len);
 /* With the default options, or a copy of base; out holds nothing on an error. */
 int tn_optim_part_new(const tn_optim_def *, const char *file, const tn_optim_part *base, tn_optim_part *out,

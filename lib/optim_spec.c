@@ -88,22 +88,6 @@ static int only_relatives_have(const tn_optim_def *d, const char *options, tn_er
     return 0;
 }
 
-int tn_optim_usable(const tn_optim_def *d, int wraps, tn_err *e) {
-    if (d->abi != TN_ABI || d->size < offsetof(tn_optim_def, eval_weights) || d->size > sizeof *d)
-        return tn_fail(
-            e, "this optimizer was compiled for another version of tern; compile it with the header of %s",
-            TN_VERSION);
-    if (!tn_kernels_get(e)) return -1;
-    const int is_wrapper = d->size > offsetof(tn_optim_def, wraps) && d->wraps;
-    if (wraps && !is_wrapper) return tn_fail(e, "%s is an optimizer, no wrapper", d->name);
-    if (!wraps && is_wrapper)
-        return tn_fail(e, "%s is a wrapper; it stands behind an optimizer: adamw+%s", d->name, d->name);
-    if (!d->update || !d->hp || (!wraps && !tn_optim_has(d, "lr", 2)))
-        return tn_fail(e, "optimizer %s: its definition needs update, and an option table%s", d->name,
-                       wraps ? "" : " with a row lr");
-    return 0;
-}
-
 /* ---- specs ---- */
 
 /* "+name" begins a wrapper; the plus of a number like 1e+3 stands before a digit. */

@@ -586,7 +586,7 @@ typedef struct {
     double *own, *shared;        /* saved scalars: of this tensor, of its group */
     void *scratch;               /* of the size that scratch() asked for */
 } tn_opt_tensor;
-typedef struct { const char *name; size_t len; double init; } tn_slot; /* len: reals; TN_ELEMENT: n */
+typedef struct { const char *name; size_t len; double init; } tn_slot; /* len: reals; TN_ELEMENT: n. Names differ */
 typedef enum { TN_ELEMENT, TN_TENSOR } tn_scope;
 /*
  * A quantity of a step, for tern explain. value: of element 0, from the tensor before and after the update; NULL: the slot

@@ -252,6 +252,7 @@
 #define tn_optim_scalars tn64_optim_scalars
 #define tn_optim_set_steps tn64_optim_set_steps
 #define tn_optim_slot tn64_optim_slot
+#define tn_optim_slots tn64_optim_slots
 #define tn_optim_start tn64_optim_start
 #define tn_optim_step tn64_optim_step
 #define tn_optim_steps tn64_optim_steps

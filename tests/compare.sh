@@ -41,6 +41,8 @@ statistics() {
 small="--data synthetic:n=400,test=200,height=12,width=12 --models mlp:hidden=16 --train-size 0 --val-size 40 --epochs 2"
 
 # ---- usage ----
+expect 2 "weight_decay" $small --optimizers adam,adamw --group '*.bias=weight_decay=1'
+expect 2 "no parameter's name matches" $small --optimizers adaml2,adamw --group 'nothing=lr=1'
 expect 0 "usage: tern compare" --help
 expect 2 "did you mean --optimizers" --optimiser adam
 expect 2 "two at least" $small --optimizers adam
@@ -58,6 +60,15 @@ expect 1 "/nowhere" --data /nowhere
 expect 0 "adamw:lr=1e-3,weight_decay=2" --optimizers adam,adamw:lr=1e-3,weight_decay=2 --dry-run
 grep -q "adamw: as given" out.txt || fail "--dry-run does not say that adamw was not tuned"
 [ ! -e runs ] || fail "a refused comparison left the directory runs"
+
+# ---- options for some parameters ----
+"$tern" compare $small --optimizers adam,adamw --seeds 2 --group '*.bias=lr=1e-9' --group 'fc1.weight=lr=0.02' --out grouped --quiet \
+    >out.txt 2>err.txt || fail "--group: $(cat err.txt)"
+grep -qF -- "--group '*.bias=lr=1e-9' --group 'fc1.weight=lr=0.02'" grouped/results.json || fail "results.json does not name the groups"
+for run in grouped/*/*/config.json; do
+    grep -qF '"fc1.weight=lr=0.02"' "$run" || fail "$run: no group"
+done
+rm -r grouped
 
 # ---- the same numbers one after the other, side by side, and from files ----
 expect 0 '"comparisons"' $small --seeds 8 --out one --jobs 1 --json

@@ -66,6 +66,24 @@ done
 [ "$(grep -c '"wrapper part": 0\.*0*,*$' out.txt)" = 3 ] || fail "ema, which moves no weight: $(grep 'wrapper part' out.txt)"
 "$tern" explain --optimizer sgd:lr=0.1+lookahead:k=2 --grads 1,1 --json >out.txt
 grep -q '"wrapper part": 0\.0*[1-9]' out.txt || fail "lookahead moves nothing: $(grep 'wrapper part' out.txt)"
+"$tern" explain --optimizer adamw --grads 0,-0 >out.txt
+grep -q -e '-0 ' -e '-0$' out.txt && fail "a negative zero: $(cat out.txt)"
+"$tern" explain --optimizer rprop | grep -q -- '-0 ' && fail "rprop shows a negative zero"
+
+# the parts of a step add up to what the optimizer did
+for spec in muon:lr=0.1 muon:lr=0.1,nesterov=off,adjust_lr_fn=match_rms_adamw,eps=0.9 adafactor:lr=0.1,weight_decay=0.1 \
+    adafactor:lr=0.5,d=2,eps2=3 radam:weight_decay=0.1 nadam:weight_decay=0.1,decoupled_weight_decay=on \
+    schedulefree_adamw:weight_decay=0.1 schedulefree_sgd:weight_decay=0.1,momentum=0.5; do
+    "$tern" explain --optimizer $spec --grads 0.5,0.5,-1,0,2,1e-4 --json >out.txt || fail "$spec --json"
+    awk -F ': |,$' '
+        /"name"/ { name = $2 } /"part": true/ { part[name] = 1; n++ }
+        /"values"/ { steps = 1; sum = 0 }
+        steps && $0 ~ /^ *"/ { key = $1; gsub(/^ */, "", key); if (key in part) sum += $2
+            if (key == "\"new w\"") { d = $2 - (w[k] + sum); if (d < 0) d = -d; if (d > 1e-6) bad = 1; w[++k] = $2 } }
+        BEGIN { w[0] = 1; k = 0 }
+        END { exit bad || n < 1 || k != 6 }' out.txt || fail "$spec: its parts do not add up: $(cat out.txt)"
+done
+
 for name in muon adafactor sgd; do
     [ "$("$tern" explain --optimizer $name | grep -c "^$name works on whole matrices")" = "$([ $name = sgd ] && echo 0 || echo 1)" ] ||
         fail "$name: what it says of whole matrices"
@@ -85,6 +103,10 @@ refused "'x' is not a number" --grads 1,x
 refused "--grads" --grads ""
 refused "--grads" --grads 1,,2
 refused "--grads" --grads nan
+many=$(awk 'BEGIN { for (i = 1; i < 1000; i++) printf "0.5,"; print 1 }')
+"$tern" explain --grads "$many" >out.txt || fail "1,000 gradients"
+grep -q "^1000 " out.txt || fail "no step 1000"
+refused "1001 gradients; 1000 at most: leave out" --grads "$many,1"
 refused "follows a validation loss" --schedule plateau
 refused "--vs" --vs adam,adam,adam,adam,adam,adam,adam,adam
 exit $failed

@@ -102,6 +102,26 @@ sed 's/(tn_slot){"m"/(tn_slot){NULL/' "$root/apps/examples/plugin/signum.c" >nam
 compile nameless.c nameless.so
 refused 'slot 0 of .* has no name' ./nameless.so
 
+# ---- Definitions that are none: the message names the file, the slot or option, and what is wrong ------------
+
+# odd TEXT SED: the example with that change
+odd() {
+    sed "$2" "$root/apps/examples/plugin/signum.c" >odd.c
+    ! cmp -s odd.c "$root/apps/examples/plugin/signum.c" || fail "nothing to change for: $2"
+    compile odd.c odd.so
+    refused "$1" ./odd.so
+}
+odd 'odd.so: optimizer signum: slot m of .*weight has 1 numbers; must be ' 's/(tn_slot){"m", [^}]*}/(tn_slot){"m", 1, 0}/'
+odd 'odd.so: optimizer signum: slot 0 of .* has an empty name' 's/(tn_slot){"m"/(tn_slot){""/'
+odd 'odd.so: optimizer signum: slots 0 and 1 of .* are both named m' \
+    's/^\( *\)out\[0\] = \(.*\);$/\1out[0] = out[1] = \2;/; s/return 1;$/return 2;/'
+odd 'odd.so: optimizer signum: unknown scope 7; must be TN_ELEMENT' 's/\.scope = TN_ELEMENT/.scope = (tn_scope)7/'
+odd 'odd.so: optimizer signum: hp_size is 0 and there are options' 's/\.hp_size = sizeof([a-z_]*)/.hp_size = 0/'
+odd 'odd.so: optimizer signum: option [a-z_0-9]* ends at byte [0-9]*, beyond hp_size 8' \
+    's/\.hp_size = sizeof([a-z_]*)/.hp_size = 8/'
+odd 'odd.so: the definition has no name' 's/\.name = "signum"/.name = ""/'
+odd 'odd.so: optimizer signum: two options are named lr' 's/TN_OPT_END/TN_OPT_REAL(options, lr, 1e-3, 0, 1, 0, ""), TN_OPT_END/'
+
 # ---- What is refused, unloaded -------------------------------------------------------------------------------
 
 cat >bad.c <<'END'

@@ -172,6 +172,44 @@ static void adafactor_update(const void *hp, const tn_tick *k, const tn_opt_tens
     each_row(&j, p, h->eps1, NULL);
 }
 
+/* ---- tern explain: one weight, a matrix of 1 x 1 ---- */
+
+static int has_decay(const void *hp) {
+    return ((const adafactor_hp *)hp)->weight_decay != 0;
+}
+TN_VALUE(share) {
+    return tn_exact_pow((double)k->t, ((const adafactor_hp *)hp)->beta2_decay);
+}
+TN_VALUE(variance) {
+    const double row = (double)p->slot[ROWS][0], col = (double)p->slot[COLS][0];
+    return row * col / fmax(row, ((const adafactor_hp *)hp)->eps1);
+}
+TN_VALUE(scaled) {
+    const double eps1 = ((const adafactor_hp *)hp)->eps1;
+    return (double)old->g[0] / sqrt(fmax(variance(hp, k, old, p), eps1 * eps1));
+}
+TN_VALUE(size_of_step) {
+    const adafactor_hp *h = hp;
+    return fmax(h->eps2, fabs((double)old->w[0])) * fmin(h->lr * k->lr_mul, 1 / sqrt((double)k->t));
+}
+TN_VALUE(adaptive_part) {
+    const double u = scaled(hp, k, old, p), d = ((const adafactor_hp *)hp)->d;
+    return -size_of_step(hp, k, old, p) / fmax(1, fabs(u) / d) * u;
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(adafactor_shrink(hp, k), old);
+}
+static const tn_explain adafactor_explain[] = {
+    {"1-b", "t^beta2_decay, what a gradient counts in the averages", share, 0, NULL},
+    {"row_var", "b row_var + (1-b) mean of g^2 over the row", NULL, 0, NULL},
+    {"col_var", "b col_var + (1-b) mean of g^2 over the column", NULL, 0, NULL},
+    {"V", "row_var col_var / max(mean row_var, eps1)", variance, 0, NULL},
+    {"u", "g / sqrt(max(V, eps1^2))", scaled, 0, NULL},
+    {"a", "max(eps2, rms w) min(lr_t, 1 / sqrt(t))", size_of_step, 0, NULL},
+    {"adaptive part", "-a / max(1, rms u / d) u", adaptive_part, 1, NULL},
+    {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(adafactor) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -184,4 +222,5 @@ const tn_optim_def TN_OPTIM_DEF(adafactor) = {
     .slots = adafactor_slots,
     .scratch = adafactor_scratch,
     .update = adafactor_update,
-    .shrink = adafactor_shrink};
+    .shrink = adafactor_shrink,
+    .explain = adafactor_explain};

@@ -123,6 +123,50 @@ static void muon_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p
     TN_EACH_VECTOR(0, p->n, move, p->w, result, (tn_real)(lr * f), shrink);
 }
 
+/* ---- tern explain: one weight, a matrix of 1 x 1, whose norm is its size ---- */
+
+static int has_decay(const void *hp) {
+    return ((const muon_hp *)hp)->weight_decay != 0;
+}
+static int has_nesterov(const void *hp) {
+    return ((const muon_hp *)hp)->nesterov;
+}
+static int no_nesterov(const void *hp) {
+    return !((const muon_hp *)hp)->nesterov;
+}
+TN_VALUE(direction) {
+    const muon_hp *h = hp;
+    const double buf = (double)p->slot[BUFFER][0];
+    return h->nesterov ? (1 - h->momentum) * (double)old->g[0] + h->momentum * buf : buf;
+}
+TN_VALUE(normalized) {
+    const double u = direction(hp, k, old, p);
+    return u / fmax(fabs(u), ((const muon_hp *)hp)->eps);
+}
+TN_VALUE(iterated) {
+    const muon_hp *h = hp;
+    double x = normalized(hp, k, old, p);
+    for (long s = 0; s < h->ns_steps; s++) x = h->ns_a * x + (h->ns_b + h->ns_c * x * x) * x * x * x;
+    return x;
+}
+TN_VALUE(orthogonal_part) {
+    const muon_hp *h = hp;
+    const double f = h->adjust_lr_fn == ORIGINAL ? 1 : 0.2;
+    return -h->lr * k->lr_mul * f * iterated(hp, k, old, p);
+}
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(muon_shrink(hp, k), old);
+}
+static const tn_explain muon_explain[] = {
+    {"momentum_buffer", "momentum momentum_buffer + (1 - momentum) g", NULL, 0, NULL},
+    {"u", "(1 - momentum) g + momentum momentum_buffer", direction, 0, has_nesterov},
+    {"u", "momentum_buffer", direction, 0, no_nesterov},
+    {"X_0", "u / max(|u|, eps): of one weight its sign, where |u| is not below eps", normalized, 0, NULL},
+    {"X", "ns_steps times X = ns_a X + ns_b X^3 + ns_c X^5, from X_0 on", iterated, 0, NULL},
+    {"orthogonal part", "-lr_t f X, f: 1, or with match_rms_adamw 0.2", orthogonal_part, 1, NULL},
+    {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
+    TN_EXPLAIN_END};
+
 const tn_optim_def TN_OPTIM_DEF(muon) = {
     .abi = TN_ABI,
     .size = sizeof(tn_optim_def),
@@ -136,5 +180,6 @@ const tn_optim_def TN_OPTIM_DEF(muon) = {
     .scratch = muon_scratch,
     .update = muon_update,
     .shrink = muon_shrink,
+    .explain = muon_explain,
     .takes = muon_takes,
     .rest = "adamw"};

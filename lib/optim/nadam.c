@@ -87,18 +87,7 @@ static void nadam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *
 
 /* ---- tern explain, and the penalty's part of a step ---- */
 
-static int has_l2(const void *hp) {
-    return ((const nadam_hp *)hp)->weight_decay != 0 && !((const nadam_hp *)hp)->decoupled_weight_decay;
-}
-static int has_decay(const void *hp) {
-    return ((const nadam_hp *)hp)->weight_decay != 0 && ((const nadam_hp *)hp)->decoupled_weight_decay;
-}
-TN_VALUE(penalized) {
-    return tn_penalized(has_l2(hp) ? ((const nadam_hp *)hp)->weight_decay : 0, k, old);
-}
-TN_VALUE(decay_value) {
-    return tn_shrunk_by(nadam_shrink(hp, k), old);
-}
+TN_EITHER_DECAY(nadam_hp, nadam_shrink)
 
 /* What g' and m are multiplied with. */
 TN_VALUE(of_g) {
@@ -128,13 +117,6 @@ static const tn_explain nadam_explain[] = {
     {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
     TN_EXPLAIN_END};
 
-static void nadam_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
-                              long past, size_t lo, size_t hi) {
-    const nadam_hp *h = hp;
-    if (h->decoupled_weight_decay) return;
-    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
-}
-
 static void nadam_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
     const nadam_hp *h = hp;
@@ -163,5 +145,5 @@ const tn_optim_def TN_OPTIM_DEF(nadam) = {.abi = TN_ABI,
                                           .update = nadam_update,
                                           .shrink = nadam_shrink,
                                           .explain = nadam_explain,
-                                          .decay_track = nadam_decay_track,
+                                          .decay_track = either_decay_track,
                                           .decay_part = nadam_decay_part};

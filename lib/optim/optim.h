@@ -73,6 +73,30 @@ static inline double tn_penalized(double weight_decay, const tn_tick *k, const t
     return (double)old->g[0] + (old->flags & TN_NO_DECAY ? 0 : weight_decay * k->wd_mul) * (double)old->w[0];
 }
 
+/*
+ * Of an optimizer whose weight_decay is a penalty or, with decoupled_weight_decay, stands beside the step; both are
+ * columns, and the penalty's moment is one of beta1.
+ */
+#define TN_EITHER_DECAY(S, shrink_of)                                                          \
+    static int has_l2(const void *hp) {                                                        \
+        return ((const S *)hp)->weight_decay != 0 && !((const S *)hp)->decoupled_weight_decay; \
+    }                                                                                          \
+    static int has_decay(const void *hp) {                                                     \
+        return ((const S *)hp)->weight_decay != 0 && ((const S *)hp)->decoupled_weight_decay;  \
+    }                                                                                          \
+    TN_VALUE(penalized) {                                                                      \
+        return tn_penalized(has_l2(hp) ? ((const S *)hp)->weight_decay : 0, k, old);           \
+    }                                                                                          \
+    TN_VALUE(decay_value) {                                                                    \
+        return tn_shrunk_by(shrink_of(hp, k), old);                                            \
+    }                                                                                          \
+    static void either_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p,   \
+                                   tn_real *moment, long past, size_t lo, size_t hi) {         \
+        const S *h = hp;                                                                       \
+        if (h->decoupled_weight_decay) return;                                                 \
+        tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);      \
+    }
+
 /* ---- a vector of weights ---- */
 
 /* Always inlined: called, it would pass its structs through memory. */

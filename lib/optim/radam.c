@@ -84,18 +84,7 @@ static void radam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *
 
 /* ---- tern explain, and the penalty's part of a step ---- */
 
-static int has_l2(const void *hp) {
-    return ((const radam_hp *)hp)->weight_decay != 0 && !((const radam_hp *)hp)->decoupled_weight_decay;
-}
-static int has_decay(const void *hp) {
-    return ((const radam_hp *)hp)->weight_decay != 0 && ((const radam_hp *)hp)->decoupled_weight_decay;
-}
-TN_VALUE(penalized) {
-    return tn_penalized(has_l2(hp) ? ((const radam_hp *)hp)->weight_decay : 0, k, old);
-}
-TN_VALUE(decay_value) {
-    return tn_shrunk_by(radam_shrink(hp, k), old);
-}
+TN_EITHER_DECAY(radam_hp, radam_shrink)
 
 TN_VALUE(first_corrected) {
     return (double)p->slot[FIRST][0] / (1 - tn_exact_powi(((const radam_hp *)hp)->beta1, k->t));
@@ -122,13 +111,6 @@ static const tn_explain radam_explain[] = {
     {"decay part", "-lr_t lambda w", decay_value, 1, has_decay},
     TN_EXPLAIN_END};
 
-static void radam_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
-                              long past, size_t lo, size_t hi) {
-    const radam_hp *h = hp;
-    if (h->decoupled_weight_decay) return;
-    tn_track_average(h->beta1, h->weight_decay * k->wd_mul, p, moment, past, lo, hi);
-}
-
 static void radam_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
                              const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
     const radam_hp *h = hp;
@@ -153,5 +135,5 @@ const tn_optim_def TN_OPTIM_DEF(radam) = {.abi = TN_ABI,
                                           .update = radam_update,
                                           .shrink = radam_shrink,
                                           .explain = radam_explain,
-                                          .decay_track = radam_decay_track,
+                                          .decay_track = either_decay_track,
                                           .decay_part = radam_decay_part};

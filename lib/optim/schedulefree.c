@@ -59,6 +59,10 @@ static void free_begin(const void *hp, tn_opt_tensor *p) {
     memcpy(p->slot[ITERATE], p->w, p->n * sizeof *p->w);
 }
 
+static double beta_of(const free_hp *h) {
+    return h->beta1 + h->momentum; /* one of them is 0 */
+}
+
 static double rate_at(const free_hp *h, const tn_tick *k) {
     const double lr = h->lr * k->lr_mul;
     return k->t < h->warmup_steps ? lr * ((double)k->t / (double)h->warmup_steps) : lr;
@@ -77,8 +81,8 @@ typedef struct {
     tn_real l2, beta2, one_minus_beta2, eps, root_corr, part, rate_y, rate_z;
 } free_coef;
 
-static free_coef coefficients(const free_hp *h, const tn_tick *k, const tn_opt_tensor *p, double beta) {
-    const double rate = rate_at(h, k), c = p->shared[PART];
+static free_coef coefficients(const free_hp *h, const tn_tick *k, const tn_opt_tensor *p) {
+    const double rate = rate_at(h, k), c = p->shared[PART], beta = beta_of(h);
     return (free_coef){.l2 = tn_l2_of(h->weight_decay, k, p),
                        .beta2 = (tn_real)h->beta2,
                        .one_minus_beta2 = (tn_real)(1 - h->beta2),
@@ -103,49 +107,34 @@ TN_STEP free_step(const free_coef c, const tn_opt_tensor p, int scaled, size_t i
     vput(p.w + i, n, vfma(vset1(-c.rate_y), u, vfma(vset1(c.part), z - y, y)));
 }
 
-static void adamw_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
-    const free_coef c = coefficients(hp, k, p, ((const free_hp *)hp)->beta1);
-    TN_EACH_VECTOR(lo, hi, free_step, c, *p, 1);
+/* adamw has no momentum and sgd no beta1: the option that it does not have is 0. */
+static int scales(const void *hp) {
+    return ((const free_hp *)hp)->momentum == 0;
+}
+static int does_not_scale(const void *hp) {
+    return !scales(hp);
 }
 
-static void sgd_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
-    const free_coef c = coefficients(hp, k, p, ((const free_hp *)hp)->momentum);
-    TN_EACH_VECTOR(lo, hi, free_step, c, *p, 0);
+static void free_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    const free_coef c = coefficients(hp, k, p);
+    if (scales(hp))
+        TN_EACH_VECTOR(lo, hi, free_step, c, *p, 1);
+    else
+        TN_EACH_VECTOR(lo, hi, free_step, c, *p, 0);
 }
 
-static void average(const tn_opt_tensor *p, double beta, tn_real *out) {
-    const tn_real f = (tn_real)(1 - 1 / beta), *z = p->slot[ITERATE], *y = p->w;
+static void free_eval(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *out) {
+    const tn_real f = (tn_real)(1 - 1 / beta_of(hp)), *z = p->slot[ITERATE], *y = p->w;
+    (void)k;
     for (size_t i = 0; i < p->n; i++) out[i] = y[i] + f * (z[i] - y[i]);
 }
 
-static void adamw_eval(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *out) {
-    (void)k;
-    average(p, ((const free_hp *)hp)->beta1, out);
-}
-
-static void sgd_eval(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *out) {
-    (void)k;
-    average(p, ((const free_hp *)hp)->momentum, out);
-}
-
-static void decay_part(const tn_opt_tensor *p, double of_step, const tn_real *old, tn_real *part, size_t lo,
-                       size_t hi) {
-    (void)p;
+static void free_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
+                            const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
+    const free_coef c = coefficients(hp, k, p);
+    const double of_step = (double)c.rate_y * (double)c.l2;
+    (void)moment;
     for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-of_step * (double)old[i]);
-}
-
-static void adamw_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
-                             const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
-    const free_coef c = coefficients(hp, k, p, ((const free_hp *)hp)->beta1);
-    (void)moment;
-    decay_part(p, (double)c.rate_y * (double)c.l2, old, part, lo, hi);
-}
-
-static void sgd_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
-                           const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
-    const free_coef c = coefficients(hp, k, p, ((const free_hp *)hp)->momentum);
-    (void)moment;
-    decay_part(p, (double)c.rate_y * (double)c.l2, old, part, lo, hi);
 }
 
 /* ---- tern explain ---- */
@@ -162,49 +151,37 @@ TN_VALUE(second_corrected) {
 TN_VALUE(average_part) {
     return p->shared[PART] * ((double)old->slot[ITERATE][0] - (double)old->w[0]);
 }
-static double step_of(const free_hp *h, const tn_tick *k, const tn_opt_tensor *p, double beta) {
-    return rate_at(h, k) * (1 - beta * (1 - p->shared[PART]));
+TN_VALUE(size_of_step) {
+    return rate_at(hp, k) * (1 - beta_of(hp) * (1 - p->shared[PART]));
 }
-TN_VALUE(adamw_part) {
-    const free_hp *h = hp;
-    return -step_of(h, k, p, h->beta1) * (double)old->g[0] / (sqrt(second_corrected(hp, k, old, p)) + h->eps);
+TN_VALUE(gradient_part) {
+    const double g = (double)old->g[0];
+    return -size_of_step(hp, k, old, p)
+           * (scales(hp) ? g / (sqrt(second_corrected(hp, k, old, p)) + ((const free_hp *)hp)->eps) : g);
 }
-TN_VALUE(sgd_part) {
-    const free_hp *h = hp;
-    return -step_of(h, k, p, h->momentum) * (double)old->g[0];
+TN_VALUE(decay_value) {
+    return tn_shrunk_by(size_of_step(hp, k, old, p) * ((const free_hp *)hp)->weight_decay * k->wd_mul, old);
 }
-TN_VALUE(adamw_decay) {
-    const free_hp *h = hp;
-    return tn_shrunk_by(step_of(h, k, p, h->beta1) * h->weight_decay * k->wd_mul, old);
-}
-TN_VALUE(sgd_decay) {
-    const free_hp *h = hp;
-    return tn_shrunk_by(step_of(h, k, p, h->momentum) * h->weight_decay * k->wd_mul, old);
-}
-static const tn_explain adamw_explain[] = {
-    {"v", "beta2 v + (1 - beta2) g g", NULL, 0, NULL},
-    {"v^", "v / (1 - beta2^t)", second_corrected, 0, NULL},
+static const tn_explain free_explain[] = {
+    {"v", "beta2 v + (1 - beta2) g g", NULL, 0, scales},
+    {"v^", "v / (1 - beta2^t)", second_corrected, 0, scales},
     {"c", "this step's share in the average, q_t / (q_1 + ... + q_t)", share, 0, NULL},
+    {"s", "l_t (1 - beta1 (1 - c)), l_t: lr_t warmed up", size_of_step, 0, scales},
+    {"s", "l_t (1 - momentum (1 - c)), l_t: lr_t warmed up", size_of_step, 0, does_not_scale},
     {"average part", "c (z - w), with z before the step", average_part, 1, NULL},
-    {"adaptive part", "-l_t (1 - beta1 (1 - c)) g / (sqrt(v^) + eps), l_t: lr_t warmed up", adamw_part, 1,
-     NULL},
-    {"decay part", "-l_t (1 - beta1 (1 - c)) lambda w", adamw_decay, 1, has_decay},
-    {"z", "z - l_t (g / (sqrt(v^) + eps) + lambda w)", NULL, 0, NULL},
-    TN_EXPLAIN_END};
-static const tn_explain sgd_explain[] = {
-    {"c", "this step's share in the average, q_t / (q_1 + ... + q_t)", share, 0, NULL},
-    {"average part", "c (z - w), with z before the step", average_part, 1, NULL},
-    {"gradient part", "-l_t (1 - momentum (1 - c)) g, l_t: lr_t warmed up", sgd_part, 1, NULL},
-    {"decay part", "-l_t (1 - momentum (1 - c)) lambda w", sgd_decay, 1, has_decay},
-    {"z", "z - l_t (g + lambda w)", NULL, 0, NULL},
+    {"adaptive part", "-s g / (sqrt(v^) + eps)", gradient_part, 1, scales},
+    {"gradient part", "-s g", gradient_part, 1, does_not_scale},
+    {"decay part", "-s lambda w", decay_value, 1, has_decay},
+    {"z", "z - l_t (g / (sqrt(v^) + eps) + lambda w)", NULL, 0, scales},
+    {"z", "z - l_t (g + lambda w)", NULL, 0, does_not_scale},
     TN_EXPLAIN_END};
 
 #define FREE_DEF(which)                                                                           \
     .abi = TN_ABI, .size = sizeof(tn_optim_def), .name = "schedulefree_" #which,                  \
     .source = "Defazio et al., arXiv:2405.15682", .hp_size = sizeof(free_hp), .hp = which##_opts, \
     .scope = TN_ELEMENT, .slots = which##_slots, .begin = free_begin, .decide = free_decide,      \
-    .update = which##_update, .eval_weights = which##_eval, .decay_part = which##_decay_part,     \
-    .penalty = tn_no_penalty, .explain = which##_explain
+    .update = free_update, .eval_weights = free_eval, .decay_part = free_decay_part,              \
+    .penalty = tn_no_penalty, .explain = free_explain
 
 const tn_optim_def TN_OPTIM_DEF(schedulefree_adamw) = {
     FREE_DEF(adamw), .summary = "AdamW that averages its iterates in the place of a schedule"};

@@ -196,30 +196,54 @@ def judge(factory, families=families(), number="double", failures_only=False, ou
 
 # ---- an example: PyTorch's own optimizers ----
 
+def entry_of(case):
+    """Which of PyTorch's optimizers makes the numbers: their source, or another one that agrees with it; or None."""
+    agree = [o["torch"] for o in case.get("others", ()) if "torch" in o and "differs" not in o]
+    return case.get("torch") or (agree[0] if agree else None)
+
+
 def pytorch(dtype="float64", **always):
     """A factory for the class and the arguments that each case names; `always` goes over them (foreach=True, ...)."""
     import torch
     kind = getattr(torch, dtype)
     torch.set_default_dtype(kind)  # scalars of a state are of the default type
+    torch.Tensor.bfloat16 = torch.Tensor.clone  # Muon's iteration in that type as well, in the place of bfloat16
+
+    def build(entry, tensors, w):
+        kw = {**entry["kwargs"], **always}
+        plain = {} if "weight_decay" not in kw else {"weight_decay": 0.0}
+        opt = getattr(torch.optim, entry["class"].split(".")[-1])(
+            [dict(params=[w[t["name"]]], **({} if t["decay"] else plain)) for t in tensors], **kw)
+        return opt, [dict(g) for g in opt.param_groups]
+
+    def move(built, lr_mul, wd_mul):
+        opt, first = built
+        for group, at_first in zip(opt.param_groups, first):
+            group["lr"] = at_first["lr"] * lr_mul
+            if "weight_decay" in group:
+                group["weight_decay"] = at_first["weight_decay"] * wd_mul
+        opt.step()
 
     def factory(case, tensors):
-        if set(case.get("torch", ())) != {"class", "kwargs"}:  # none, or more than one optimizer of PyTorch's
+        entry = entry_of(case)
+        if entry is None or not set(entry) <= {"class", "kwargs", "rest", "then"}:
             return None
-        kw = {**case["torch"]["kwargs"], **always}
         w = {t["name"]: torch.tensor(t["init"], dtype=kind).reshape(t["shape"]).requires_grad_() for t in tensors}
-        plain = {} if "weight_decay" not in kw else {"weight_decay": 0.0}
-        opt = getattr(torch.optim, case["torch"]["class"].split(".")[-1])(
-            [dict(params=[w[t["name"]]], **({} if t["decay"] else plain)) for t in tensors], **kw)
-        first = [dict(g) for g in opt.param_groups]
+        takes = [t for t in tensors if "rest" not in entry or len(t["shape"]) == 2]  # Muon's: matrices
+        rest, then = [t for t in tensors if t not in takes], entry.get("then")
+        built = [build(entry, takes, w)] + ([build(entry["rest"], rest, w)] if rest else [])
+        second = then and build(then, tensors, w)
 
         def step(t, gradients, lr_mul, wd_mul):
-            for group, at_first in zip(opt.param_groups, first):
-                group["lr"] = at_first["lr"] * lr_mul
-                if "weight_decay" in group:
-                    group["weight_decay"] = at_first["weight_decay"] * wd_mul
             for name, x in w.items():
                 x.grad = torch.tensor(gradients[name], dtype=kind).reshape(x.shape)
-            opt.step()
+            if then and t > then["after"]:
+                for x in (w[tensor["name"]] for tensor in tensors if tensor["decay"]):
+                    x.data.mul_(1 - then["kwargs"]["lr"] * lr_mul * case["options"]["weight_decay"] * wd_mul)
+                move(second, lr_mul, wd_mul)
+            else:
+                for one in built:
+                    move(one, lr_mul, wd_mul)
             return {name: x.detach().reshape(-1).tolist() for name, x in w.items()}
 
         return step

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 import numpy as np
+import torch
 
-from core import EVERY, WAVE, Plain, case
+from core import EVERY, WAVE, Plain, Torch, case
 
 DEFINITION = ("matrices: buf = momentum buf + (1-momentum) g; u = buf, nesterov: (1-momentum) g + momentum buf; X = u / max(|u|, eps); "
               "ns_steps times G = X X^T, X = ns_a X + (ns_b G + ns_c G G) X; f = sqrt(max(1, rows / columns)) or, match_rms_adamw, "
@@ -46,9 +47,26 @@ def step(t, w, g, state, o, lr_mul, wd_mul):
     w -= real(lr * f) * x
 
 
+class Wide(Torch):
+    """torch.optim.Muon with its iteration in the type of the weights: what makes it bfloat16 copies in its place."""
+
+    def run(self, r, options):
+        narrow = torch.Tensor.bfloat16
+        torch.Tensor.bfloat16 = torch.Tensor.clone
+        try:
+            return super().run(r, options)
+        finally:
+            torch.Tensor.bfloat16 = narrow
+
+
 REFERENCES = (
     Plain(step, ("momentum_buffer", "m", "v"),
           "torch.optim.Muon of PyTorch 2.13 line by line, its iteration in double where PyTorch's is in bfloat16"),
+    Wide(lambda o: ("Muon", dict(lr=o["lr"], weight_decay=o["weight_decay"], momentum=o["momentum"], nesterov=o["nesterov"],
+                                 ns_coefficients=[o["ns_a"], o["ns_b"], o["ns_c"]], eps=o["eps"], ns_steps=o["ns_steps"],
+                                 adjust_lr_fn=o["adjust_lr_fn"])),
+         {"momentum_buffer": "momentum_buffer"}, takes=lambda t: len(t["shape"]) == 2,
+         rest=Torch(lambda o: ("AdamW", dict(lr=1e-3, weight_decay=1e-2)), {"exp_avg": "m", "exp_avg_sq": "v"})),
 )
 
 
