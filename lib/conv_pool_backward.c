@@ -8,7 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that; the bias' is summed in TN_LANES lanes a chunk, which
+ * that, or (tn_conv_pool_at_once) one chain for each pooling window whose pixels' windows hold it, over places and channels,
+ * in order of the pooling window; the bias' is summed in TN_LANES lanes a chunk, which
  * are added up in double.
  */
 #include "conv_pool.h"
@@ -49,6 +50,7 @@ typedef struct {
     tile dw;
     int block_rows,
         block_run;    /* dx: part of a window whose weights stay in the cache; the same at every level */
+    int at_once;      /* dx: tn_conv_pool_at_once */
     const tn_real *w; /* tiles of (co, rows, vectors, width) */
     const int *base;  /* of each window's first pixel in the image */
     size_t w_len, image_len, second_len, dw_len, scratch_len;
@@ -85,6 +87,23 @@ void tn_conv_pool_block(const tn_conv_pool_plan *p, int *rows, int *run) {
         most = TN_SPARSE_TILE(TN_MR_MAX);
     tile block = best_tile(g->kh, ceil_div(g->kw * g->c, TN_LANES), least(most, fits < 1 ? 1 : fits));
     *rows = block.rows, *run = block.vectors * TN_LANES;
+}
+
+/* Row of weights of a left-hand (0) or right-hand (1) pixel of a pooling window: whole lanes. */
+static int at_once_len(const tn_window *g, int right) {
+    return ceil_div((g->kw + right) * g->c, TN_LANES) * TN_LANES;
+}
+
+static size_t at_once_weights(const tn_conv_pool_plan *p, int right) {
+    const tn_window *g = &p->conv.g;
+    return (size_t)(ceil_div(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)at_once_len(g, right);
+}
+
+int tn_conv_pool_at_once(const tn_conv_pool_plan *p) {
+    enum { CHANNELS = 64, LONGEST = 48 };
+    const tn_window *g = &p->conv.g, *pool = &p->pool;
+    return pool->kh == 2 && pool->kw == 2 && pool->c <= CHANNELS && (g->kh == 3 || g->kh == 5)
+           && (g->kw + 1) * g->c <= LONGEST && at_once_weights(p, 0) + at_once_weights(p, 1) <= SLICE;
 }
 
 /* ---- one image ---- */
@@ -154,6 +173,11 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
     int width = j->k->width;
     j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
     memset(image, 0, j->image_len * sizeof *image);
+    if (j->at_once) {
+        s.step *= j->places;
+        j->k->sparse_dx_pool(g->kh, j->run, &s, j->ld, bits, v, w, image);
+        return;
+    }
     for (int i = 0; i < g->kh; i += j->block_rows)
         for (int l = 0; l < j->run; l += j->block_run) {
             tn_sparse_block b = block_at(j, i, l);
@@ -258,12 +282,29 @@ static void pack_filters(void *arg, size_t lo, size_t hi) {
         }
 }
 
+/* The same for windows that are not cut: tn_conv_pool_at_once. */
+static void pack_at_once(void *arg, size_t lo, size_t hi) {
+    const pack_job *p = arg;
+    const job *j = p->j;
+    const tn_window *g = &j->p->conv.g;
+    for (int right = 0; right < 2; right++) {
+        const int len = at_once_len(g, right), first = right * g->c;
+        tn_real *out = p->out + (right ? at_once_weights(j->p, 0) : 0) + lo * (size_t)(g->kh * len);
+        for (int o = (int)lo; o < (int)hi; o++)
+            for (int i = 0; i < g->kh; i++, out += len) {
+                const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * g->kw;
+                memset(out, 0, (size_t)len * sizeof *out);
+                for (int l = 0; l < j->run && o < j->p->pool.c; l++) out[first + l] = w[p->at[l]];
+            }
+    }
+}
+
 static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
     const tn_window *g = &j->p->conv.g;
     int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
     for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
     pack_job p = {j, at, w, out};
-    tn_parallel_range((size_t)j->ld, FILTERS, pack_filters, &p);
+    tn_parallel_range((size_t)j->ld, FILTERS, j->at_once ? pack_at_once : pack_filters, &p);
 }
 
 typedef struct {
@@ -311,7 +352,9 @@ static void plan_job(tn_tape *t, job *j) {
     j->band = j->band < 1 ? 1 : least(j->band, pool->oh);
     j->dw = best_tile(g->kh, j->vectors, most);
     tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
-    j->w_len = (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->at_once = tn_conv_pool_at_once(j->p);
+    j->w_len = j->at_once ? at_once_weights(j->p, 0) + at_once_weights(j->p, 1)
+                          : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
     j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
     j->image_len = whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
     size_t room = whole_lines((size_t)pool->c * (size_t)j->windows),

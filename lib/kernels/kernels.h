@@ -177,6 +177,14 @@ typedef struct tn_kernels {
                       tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
+    /*
+     * The same for 2 x 2 pooling, up to 64 channels and windows of 3 or 5 rows with run + pixel <= 48: of each pooling window
+     * one chain from 0 over its places, and in each over the channels, is added to the image. The weights are (channels,
+     * rows, whole lanes of run), then (channels, rows, whole lanes of run + pixel) where they stand `pixel` reals further on;
+     * whole lanes: a multiple of TN_LANES, filled up with zeros, as the reals before are.
+     */
+    void (*sparse_dx_pool)(int rows, int run, const tn_sparse_window *, int channels, const uint64_t *bits,
+                           const tn_real *v, const tn_real *w, tn_real *image);
 
     /*
      * sum (taps, TN_LANES) += g x at each tap: lane l of tap t adds g[i] x[i + off[t]] for i = l, l + TN_LANES, ... below
