@@ -21,6 +21,7 @@ enum {
         7
         * 1024, /* reals of a band of an image while all filters pass over it: of a first-level cache of 32 KB */
     SLICE = 10 * 1024, /* reals of the weights of a tile, all filters */
+    SPREAD = 5 * 1024, /* reals of an image whose windows' rows are copied to whole lines */
     TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
     TILE_VECTORS = 6,
     WORD = 64,
@@ -46,6 +47,8 @@ typedef struct {
     int run, vectors; /* reals of a window's row, and vectors that hold them */
     int row, ld;      /* reals of a row of a padded image; channels, a multiple of TN_LANES */
     int band;         /* pooled rows of a band */
+    int dw_row,
+        dw_pixel; /* dw: from a window to the one below, to the right: in the image, or in its copy by windows */
     int windows, places, words;
     tile dw;
     int block_rows,
@@ -53,7 +56,7 @@ typedef struct {
     int at_once;      /* dx: tn_conv_pool_at_once */
     const tn_real *w; /* tiles of (co, rows, vectors, width) */
     const int *base;  /* of each window's first pixel in the image */
-    size_t w_len, image_len, second_len, dw_len, scratch_len;
+    size_t w_len, image_len, second_len, spread_len, dw_len, scratch_len;
     tn_real *scratch;
 } job;
 
@@ -138,6 +141,19 @@ static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *tu
     if (j->add) j->k->accumulate((size_t)plane * (size_t)g->c, turned, gx);
 }
 
+/*
+ * The image as windows' rows: column after column of windows, each row of one on whole lines. A load that spans two lines
+ * costs two, and nearly each would in the image itself, where pixels are few reals wide.
+ */
+static const tn_real *spread(const job *j, const tn_real *image, tn_real *out) {
+    const tn_window *g = &j->p->conv.g;
+    if (!j->spread_len) return image;
+    for (int c = 0; c < g->ow; c++)
+        j->k->copy_rows(g->h + 2 * g->ph, j->dw_row, image + c * g->c, j->row, out + c * j->dw_pixel,
+                        j->dw_row);
+    return out;
+}
+
 static void weight_image(const job *j, const tn_real *image, const tn_real *v, const int *off, uint64_t *bits,
                          tn_real *sum) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
@@ -149,7 +165,7 @@ static void weight_image(const job *j, const tn_real *image, const tn_real *v, c
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
                 j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c),
                                 least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
-                                v + at, j->windows, image + i * j->row + c * width, j->row,
+                                v + at, j->windows, image + i * j->dw_row + c * width, j->dw_row,
                                 sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
     }
 }
@@ -211,14 +227,15 @@ static void backward_chunk(void *arg, int chunk) {
     const tn_kernels_t *k = j->k;
     const tn_conv_plan *p = &j->p->conv;
     const tn_window *pool = &j->p->pool;
-    const tn_sparse_split split = {j->p->relu, pool->kw, j->row, p->g.c, j->scale};
+    const tn_sparse_split split = {j->p->relu, pool->kw, j->dw_row, j->dw_pixel, j->scale};
     int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
         n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
     size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = whole_lines(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
     tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
-    int *off = (int *)(key_last + last);
+    tn_real *by_windows = key_last + last;
+    int *off = (int *)(by_windows + j->spread_len);
     uint64_t *bits = (uint64_t *)(off + room);
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
     tn_real *bias = j->gb ? j->gb + (size_t)chunk * (size_t)(co * TN_LANES) : NULL;
@@ -234,7 +251,7 @@ static void backward_chunk(void *arg, int chunk) {
         if (bias) k->lane_sums(co, j->windows, v, bias);
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
         if (sum || j->from) put_image(j, n, image);
-        if (sum) weight_image(j, image, v, off, bits, sum);
+        if (sum) weight_image(j, spread(j, image, by_windows), v, off, bits, sum);
         if (j->dx) {
             k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
             k->transpose(co, j->windows, key, j->windows, key_last, j->ld);
@@ -348,6 +365,10 @@ static void plan_job(tn_tape *t, job *j) {
     j->run = g->kw * g->c, j->vectors = ceil_div(j->run, width);
     j->row = (g->w + 2 * g->pw) * g->c, j->ld = ceil_div(pool->c, TN_LANES) * TN_LANES;
     j->windows = pool->oh * pool->ow, j->places = pool->kh * pool->kw, j->words = ceil_div(j->ld, WORD);
+    const int high = g->h + 2 * g->ph, line = ceil_div(j->run, TN_LANES) * TN_LANES,
+              spread = j->gw && j->run > TN_LANES / 2 && g->ow * high * line <= SPREAD;
+    if (spread) j->spread_len = whole_lines((size_t)(g->ow * high * line));
+    j->dw_row = spread ? line : j->row, j->dw_pixel = spread ? high * line : g->c;
     j->band = (BAND / j->row - g->kh + 1) / pool->kh;
     j->band = j->band < 1 ? 1 : least(j->band, pool->oh);
     j->dw = best_tile(g->kh, j->vectors, most);
@@ -364,17 +385,19 @@ static void plan_job(tn_tape *t, job *j) {
     size_t dw_words = (size_t)pool->c * (size_t)ceil_div(j->band * pool->ow, WORD);
     size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
     j->second_len = j->from && j->dx ? j->image_len : 0; /* the input's gradient beside the input */
-    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + whole_lines(bits > in ? bits : in);
+    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + j->spread_len
+                     + whole_lines(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
     for (int q = 0; q < j->windows; q++)
-        base[q] = q / pool->ow * pool->kh * j->row + q % pool->ow * pool->kw * g->c;
+        base[q] = q / pool->ow * pool->kh * j->dw_row + q % pool->ow * pool->kw * j->dw_pixel;
     j->base = base;
 }
 
 static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw, tn_real *gb) {
     tn_place place = tn_mark(t);
     j->k = tn_kernels_get(NULL), j->chunks = least(j->p->conv.n, TN_CONV_CHUNKS);
+    j->gw = gw; /* wanted */
     plan_job(t, j);
     if (gw) j->gw = tn_scratch(t, (size_t)j->chunks * j->dw_len * sizeof *j->gw);
     if (gb) j->gb = tn_scratch(t, (size_t)(j->chunks * j->p->pool.c * TN_LANES) * sizeof *j->gb);
