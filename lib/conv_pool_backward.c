@@ -8,8 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that, or (tn_conv_pool_at_once) one chain for each pooling window whose pixels' windows hold it, over places and channels,
- * in order of the pooling window; the bias' is summed in TN_LANES lanes a chunk, which
+ * that, or (tn_conv_pool_by_rows) one chain for each row of pooling windows whose pixels' windows hold it, over these,
+ * places and channels; the bias' is summed in TN_LANES lanes a chunk, which
  * are added up in double.
  */
 #include "conv_pool.h"
@@ -52,11 +52,12 @@ typedef struct {
     int windows, places, words;
     tile dw;
     int block_rows,
-        block_run;    /* dx: part of a window whose weights stay in the cache; the same at every level */
-    int at_once;      /* dx: tn_conv_pool_at_once */
-    const tn_real *w; /* tiles of (co, rows, vectors, width) */
-    const int *base;  /* of each window's first pixel in the image */
-    size_t w_len, image_len, second_len, spread_len, dw_len, scratch_len;
+        block_run;        /* dx: part of a window whose weights stay in the cache; the same at every level */
+    int by_rows;          /* dx: tn_conv_pool_by_rows */
+    int gx_row, gx_pixel; /* dx: as row, of the gradient, and reals of a pixel */
+    const tn_real *w;     /* tiles of (co, rows, vectors, width) */
+    const int *base;      /* of each window's first pixel in the image */
+    size_t w_len, image_len, gradient_len, second_len, spread_len, dw_len, scratch_len;
     tn_real *scratch;
 } job;
 
@@ -92,21 +93,22 @@ void tn_conv_pool_block(const tn_conv_pool_plan *p, int *rows, int *run) {
     *rows = block.rows, *run = block.vectors * TN_LANES;
 }
 
-/* Row of weights of a left-hand (0) or right-hand (1) pixel of a pooling window: whole lanes. */
-static int at_once_len(const tn_window *g, int right) {
-    return ceil_div((g->kw + right) * g->c, TN_LANES) * TN_LANES;
+enum { PIXEL = TN_LANES / 2 }; /* reals of a pixel of the input's gradient, by rows */
+
+/* Row of weights, by rows. */
+static int by_rows_len(const tn_window *g) {
+    return (g->kw + 1) / 2 * TN_LANES;
 }
 
-static size_t at_once_weights(const tn_conv_pool_plan *p, int right) {
+static size_t by_rows_weights(const tn_conv_pool_plan *p) {
     const tn_window *g = &p->conv.g;
-    return (size_t)(ceil_div(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)at_once_len(g, right);
+    return (size_t)(2 * ceil_div(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)by_rows_len(g);
 }
 
-int tn_conv_pool_at_once(const tn_conv_pool_plan *p) {
-    enum { CHANNELS = 64, LONGEST = 48 };
+int tn_conv_pool_by_rows(const tn_conv_pool_plan *p) {
     const tn_window *g = &p->conv.g, *pool = &p->pool;
-    return pool->kh == 2 && pool->kw == 2 && pool->c <= CHANNELS && (g->kh == 3 || g->kh == 5)
-           && (g->kw + 1) * g->c <= LONGEST && at_once_weights(p, 0) + at_once_weights(p, 1) <= SLICE;
+    return pool->kh == 2 && pool->kw == 2 && pool->c <= WORD / 2 && (g->kh == 3 || g->kh == 5)
+           && g->kw == g->kh && g->c > PIXEL / 2 && g->c <= PIXEL && by_rows_weights(p) <= SLICE;
 }
 
 /* ---- one image ---- */
@@ -131,12 +133,12 @@ static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *tu
     const tn_window *g = &j->p->conv.g;
     int plane = g->h * g->w;
     tn_real *out = j->add ? turned : gx;
-    image += (size_t)g->ph * (size_t)j->row + (size_t)(g->pw * g->c);
+    image += g->ph * j->gx_row + g->pw * j->gx_pixel;
     if (g->pw == 0)
-        j->k->transpose(plane, g->c, image, g->c, out, plane);
+        j->k->transpose(plane, g->c, image, j->gx_pixel, out, plane);
     else
         for (int r = 0; r < g->h; r++)
-            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->row, g->c,
+            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->gx_row, j->gx_pixel,
                             out + (size_t)r * (size_t)g->w, plane);
     if (j->add) j->k->accumulate((size_t)plane * (size_t)g->c, turned, gx);
 }
@@ -183,15 +185,16 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     const size_t bytes = (size_t)(g->c * g->h * g->w) * sizeof *gx;
     const int pixels = j->windows * j->places;
-    tn_sparse_window s = {pool->oh, pool->ow, pool->kh, pool->kw, j->row, g->c, (const char *)gx, 0};
+    tn_sparse_window s = {pool->oh,  pool->ow,    pool->kh,         pool->kw,
+                          j->gx_row, j->gx_pixel, (const char *)gx, 0};
     s.step = gx ? (int)(bytes / (size_t)pixels) / LINE * LINE : 0;
     const tn_real *w = j->w;
     int width = j->k->width;
     j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
-    memset(image, 0, j->image_len * sizeof *image);
-    if (j->at_once) {
+    memset(image, 0, j->gradient_len * sizeof *image);
+    if (j->by_rows) {
         s.step *= j->places;
-        j->k->sparse_dx_pool(g->kh, j->run, &s, j->ld, bits, v, w, image);
+        j->k->sparse_dx_pool(g->kh, g->kw, &s, j->ld, bits, v, w, image);
         return;
     }
     for (int i = 0; i < g->kh; i += j->block_rows)
@@ -233,7 +236,7 @@ static void backward_chunk(void *arg, int chunk) {
     size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = whole_lines(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
-    tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
+    tn_real *v = gradient + j->gradient_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
     tn_real *by_windows = key_last + last;
     int *off = (int *)(by_windows + j->spread_len);
     uint64_t *bits = (uint64_t *)(off + room);
@@ -299,21 +302,22 @@ static void pack_filters(void *arg, size_t lo, size_t hi) {
         }
 }
 
-/* The same for windows that are not cut: tn_conv_pool_at_once. */
-static void pack_at_once(void *arg, size_t lo, size_t hi) {
+/* The same for tn_conv_pool_by_rows: the weights, and the weights a pixel further on. */
+static void pack_by_rows(void *arg, size_t lo, size_t hi) {
     const pack_job *p = arg;
     const job *j = p->j;
     const tn_window *g = &j->p->conv.g;
-    for (int right = 0; right < 2; right++) {
-        const int len = at_once_len(g, right), first = right * g->c;
-        tn_real *out = p->out + (right ? at_once_weights(j->p, 0) : 0) + lo * (size_t)(g->kh * len);
+    const int len = by_rows_len(g);
+    for (int right = 0; right < 2; right++)
         for (int o = (int)lo; o < (int)hi; o++)
-            for (int i = 0; i < g->kh; i++, out += len) {
-                const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * g->kw;
+            for (int i = 0; i < g->kh; i++) {
+                tn_real *out = p->out + ((right * j->ld + o) * g->kh + i) * len;
                 memset(out, 0, (size_t)len * sizeof *out);
-                for (int l = 0; l < j->run && o < j->p->pool.c; l++) out[first + l] = w[p->at[l]];
+                out += right * PIXEL;
+                const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * g->kw;
+                for (int l = 0; l < g->kw && o < j->p->pool.c; l++, out += PIXEL)
+                    for (int c = 0; c < g->c; c++) out[c] = w[c * g->kh * g->kw + l];
             }
-    }
 }
 
 static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
@@ -321,7 +325,7 @@ static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
     int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
     for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
     pack_job p = {j, at, w, out};
-    tn_parallel_range((size_t)j->ld, FILTERS, j->at_once ? pack_at_once : pack_filters, &p);
+    tn_parallel_range((size_t)j->ld, FILTERS, j->by_rows ? pack_by_rows : pack_filters, &p);
 }
 
 typedef struct {
@@ -373,9 +377,9 @@ static void plan_job(tn_tape *t, job *j) {
     j->band = j->band < 1 ? 1 : least(j->band, pool->oh);
     j->dw = best_tile(g->kh, j->vectors, most);
     tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
-    j->at_once = tn_conv_pool_at_once(j->p);
-    j->w_len = j->at_once ? at_once_weights(j->p, 0) + at_once_weights(j->p, 1)
-                          : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->by_rows = !j->from && tn_conv_pool_by_rows(j->p);
+    j->gx_pixel = j->by_rows ? PIXEL : g->c, j->gx_row = (g->w + 2 * g->pw) * j->gx_pixel;
+    j->w_len = j->by_rows ? by_rows_weights(j->p) : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
     j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
     j->image_len = whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
     size_t room = whole_lines((size_t)pool->c * (size_t)j->windows),
@@ -384,8 +388,10 @@ static void plan_job(tn_tape *t, job *j) {
            in = (size_t)(g->c * g->h * g->w);
     size_t dw_words = (size_t)pool->c * (size_t)ceil_div(j->band * pool->ow, WORD);
     size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
-    j->second_len = j->from && j->dx ? j->image_len : 0; /* the input's gradient beside the input */
-    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + j->spread_len
+    j->gradient_len = j->by_rows ? whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->gx_row) : j->image_len;
+    /* the input's gradient beside the input */
+    j->second_len = (j->from || j->by_rows) && j->dx ? j->image_len : 0;
+    j->scratch_len = j->second_len + j->gradient_len + 3 * room + 2 * last + j->spread_len
                      + whole_lines(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);

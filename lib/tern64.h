@@ -61,10 +61,10 @@
 #define tn_conv_planes_fit tn64_conv_planes_fit
 #define tn_conv_planes_grad tn64_conv_planes_grad
 #define tn_conv_pool_again tn64_conv_pool_again
-#define tn_conv_pool_at_once tn64_conv_pool_at_once
 #define tn_conv_pool_backward tn64_conv_pool_backward
 #define tn_conv_pool_backward_from tn64_conv_pool_backward_from
 #define tn_conv_pool_block tn64_conv_pool_block
+#define tn_conv_pool_by_rows tn64_conv_pool_by_rows
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
 #define tn_conv_pool_plan_make tn64_conv_pool_plan_make

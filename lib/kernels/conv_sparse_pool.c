@@ -1,148 +1,128 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The input's gradient as in conv_sparse.c, for short windows and 2 x 2 pooling: a tile is what all four pixels of a pooling
- * window give, kh + 1 rows of kw + 1 pixels, so that the image is read and written once a window instead of four times, and
- * not right after it was written. Weights of the right-hand pixels stand one pixel further to the right in rows of their
- * own; the pixels below add to the tile from its second row on.
+ * The input's gradient as in conv_sparse.c, for short windows, few channels and 2 x 2 pooling. A pixel has PIXEL reals, two
+ * of them TN_LANES: what the four pixels of a pooling window give is a tile of kh + 1 rows by (kw + 1) / 2 pairs of pixels,
+ * and the tile of the next pooling window lies one pair further on, so its sums stay in registers, and only the pair that
+ * is done is added to the image. Weights of the right-hand pixels are kept a second time, one pixel further to the right;
+ * the pixels below add to the tile from its second row on.
  *
- * Where a row of weights ends its vectors go on with zeros. A gradient that is not finite would make NaN of them, so an
- * image with such a one takes sums in memory, lane by lane where there are weights.
+ * Where a row of weights has no pixel stand zeros. A gradient that is not finite would make NaN of them, so an image with
+ * such a one takes sums in memory, real by real.
  */
-#include "vec_part.h"
+#include "level.h"
 
-/* Vectors of a tile of 6 rows: 18 sums, or one vector of TN_LANES and 24, or 12. */
-enum { MOST = VL == (int)TN_LANES ? 3 : VL == 4 ? 4 : 2, ROWS = 6, LONGEST = 48, LINE = 64 };
+/* The tile where a vector is a pair: 18 sums. Elsewhere a tile has one pair, all lanes at a time where there are registers. */
+enum { PIXEL = TN_LANES / 2, PAIRS = 3, ROWS = 6, LINE = 64, PART = VL == 1 ? 1 : (int)TN_LANES / VL };
 
 typedef struct {
-    ptrdiff_t len[2]; /* of a row of weights: of a left-hand, a right-hand pixel of the window */
-    int channels, run, pixel;
-    const tn_real *w[2];
+    int channels, pairs, len; /* len: of a row of weights, pairs TN_LANES */
+    const tn_real *w;
 } layer;
 
 #define TILE_ROW(m, r) m(r, 0) m(r, 1) m(r, 2) m(r, 3)
 #define TILE(m)        TILE_ROW(m, 0) TILE_ROW(m, 1) TILE_ROW(m, 2) TILE_ROW(m, 3) TILE_ROW(m, 4) TILE_ROW(m, 5)
+#define ZERO(r, c)     V a##r##c = vset1(0);
+#define ADD(r, c, below)                               \
+    if (r >= below && r < rows + below && c < vectors) \
+        a##r##c = vfma(x, vload(at + (r - below) * len + c * VL), a##r##c);
+#define ADD_0(r, c) ADD(r, c, 0)
+#define ADD_1(r, c) ADD(r, c, 1)
+/* The upper (0) or the lower (1) pixels of a pooling window: of the left-hand one all channels, then of the other. */
+#define PIXELS(i)                                                                 \
+    for (uint64_t m = bits[2 * i] | bits[2 * i + 1] << channels; m; m &= m - 1) { \
+        const size_t l = (size_t)__builtin_ctzll(m);                              \
+        const tn_real *at = w + l * (size_t)(rows * len);                         \
+        const V x = vset1(v[l & (size_t)(channels - 1)]);                         \
+        TILE(ADD_##i)                                                             \
+    }
 
-/* Vectors from lane `from` on; of a left-hand pixel's rows the first `left` of them exist. */
-__attribute__((always_inline)) static inline void tile(const int rows, const int vectors, const int left,
-                                                       int from, const layer *g, const uint64_t *bits,
-                                                       const tn_real *v, tn_real *to, ptrdiff_t row) {
-#define ZERO(r, c) V a##r##c = vset1(0);
-    TILE(ZERO)
-    const ptrdiff_t len0 = g->len[0], len1 = g->len[1];
-    const tn_real *w0 = g->w[0] + from, *w1 = g->w[1] + from;
-#define ADD(r, c, below, j, n)                   \
-    if (r >= below && r < rows + below && c < n) \
-        a##r##c = vfma(x, vload(at + (r - below) * len##j + c * VL), a##r##c);
-#define ADD_00(r, c) ADD(r, c, 0, 0, left)
-#define ADD_01(r, c) ADD(r, c, 0, 1, vectors)
-#define ADD_10(r, c) ADD(r, c, 1, 0, left)
-#define ADD_11(r, c) ADD(r, c, 1, 1, vectors)
-#define PIXEL(i, j)                                             \
-    for (uint64_t m = bits[2 * i + j]; m; m &= m - 1) {         \
-        const size_t o = (size_t)__builtin_ctzll(m);            \
-        const tn_real *at = w##j + o * (size_t)(rows * len##j); \
-        const V x = vset1(v[o]);                                \
-        TILE(ADD_##i##j)                                        \
-    }
-    if (left) {
-        PIXEL(0, 0)
-    }
-    PIXEL(0, 1)
-    if (left) {
-        PIXEL(1, 0)
-    }
-    PIXEL(1, 1)
-    tn_real number[VL];
-    for (int l = 0; l < VL; l++) number[l] = (tn_real)(from + l);
-    const V lane = vload(number), end = vset1((tn_real)(g->run + g->pixel));
-    /* of whole rows the last vector alone may be cut short */
-#define PUT(r, c)                                                                         \
-    if (r <= rows && c < vectors) {                                                       \
-        V add = VL == (int)TN_LANES && c + 1 < vectors                                    \
-                    ? a##r##c                                                             \
-                    : vsel(vlt(lane + vset1((tn_real)((c)*VL)), end), a##r##c, vset1(0)); \
-        vstore(to + r * row + from + c * VL, vload(to + r * row + from + c * VL) + add);  \
-    }
-    TILE(PUT)
+__attribute__((always_inline)) static inline void put(tn_real *to, V sum) {
+    vstore(to, vload(to) + sum);
 }
 
-static void window(int rows, const layer *g, const uint64_t *bits, const tn_real *v, tn_real *to,
-                   ptrdiff_t row) {
-#define ROWS_CASE(n, l)                           \
-    if (rows == 5)                                \
-        tile(5, n, l, from, g, bits, v, to, row); \
-    else                                          \
-        tile(3, n, l, from, g, bits, v, to, row); \
-    break;
+/* A row of pooling windows. */
+__attribute__((always_inline)) static inline void windows(const int rows, const int pairs, int n,
+                                                          const layer *g, const uint64_t *bits,
+                                                          const tn_real *v, tn_real *to, ptrdiff_t row) {
+    const int channels = g->channels, len = pairs * (int)TN_LANES;
     if (VL == (int)TN_LANES) {
-        const int from = 0;
-        switch ((int)(g->len[1] + g->len[0]) / VL) {
-        case 2:
-            ROWS_CASE(1, 1)
-        case 3:
-            ROWS_CASE(MOST < 2 ? MOST : 2, 1)
-        case 4:
-            ROWS_CASE(MOST < 2 ? MOST : 2, MOST < 2 ? MOST : 2)
-        case 5:
-            ROWS_CASE(MOST, 2)
-        case 6:
-            ROWS_CASE(MOST, MOST)
+        const int vectors = pairs;
+        const tn_real *w = g->w;
+        TILE(ZERO)
+        for (int c = 0; c < n; c++, bits += 4, v += channels, to += TN_LANES) {
+            PIXELS(0)
+            PIXELS(1)
+#define DONE(r) \
+    if (r <= rows) put(to + r * row, a##r##0), a##r##0 = a##r##1, a##r##1 = a##r##2, a##r##2 = vset1(0);
+            DONE(0) DONE(1) DONE(2) DONE(3) DONE(4) DONE(5)
         }
+#define LAST(r, c) \
+    if (r <= rows && c + 1 < pairs) put(to + r * row + c * VL, a##r##c);
+        TILE(LAST)
         return;
     }
-    for (int from = 0; from < g->len[1]; from += MOST * VL) switch (from < g->len[0]) {
-        case 0:
-            ROWS_CASE(MOST, 0)
-        case 1:
-            ROWS_CASE(MOST, MOST)
+    const int vectors = PART;
+    for (int pair = 0; pair < n + pairs - 1; pair++, to += TN_LANES)
+        for (int l0 = 0; l0 < (int)TN_LANES; l0 += PART * VL) {
+            const int c0 = pair - pairs + 1 < 0 ? 0 : pair - pairs + 1, c1 = pair < n ? pair : n - 1;
+            TILE(ZERO)
+            for (int c = c0; c <= c1; c++) {
+                const uint64_t *const all = bits;
+                const tn_real *const first = v, *w = g->w + (pair - c) * (int)TN_LANES + l0;
+                bits += 4 * c, v += c * channels;
+                PIXELS(0)
+                PIXELS(1)
+                bits = all, v = first;
+            }
+#define PUT(r, c) \
+    if (r <= rows && c < vectors) put(to + r * row + l0 + c * VL, a##r##c);
+            TILE(PUT)
         }
 }
 
-static void careful_window(int rows, const layer *g, const uint64_t *bits, const tn_real *v, tn_real *to,
-                           ptrdiff_t row) {
-    tn_real sum[ROWS][LONGEST] = {0};
-    for (int k = 0; k < 4; k++) {
-        const int i = k / 2, j = k % 2, shift = j * g->pixel;
-        for (uint64_t m = bits[k]; m; m &= m - 1) {
-            const size_t o = (size_t)__builtin_ctzll(m);
-            const tn_real *w = g->w[j] + o * (size_t)(rows * g->len[j]);
-            for (int r = 0; r < rows; r++, w += g->len[j])
-                for (int l = 0; l < g->len[j]; l += VL) {
-                    V s = vload(&sum[r + i][l]), t = vfma(vset1(v[o]), vload(w + l), s);
-                    tn_real old[VL], new[VL];
-                    vstore(old, s), vstore(new, t);
-                    for (int q = 0; q < VL; q++)
-                        sum[r + i][l + q] = l + q >= shift && l + q < shift + g->run ? new[q] : old[q];
+/* The same, sums in memory. */
+static void careful_windows(int rows, int n, const layer *g, int kw, const uint64_t *bits, const tn_real *v,
+                            tn_real *to, ptrdiff_t row) {
+    for (int i = 0; i <= rows; i++)
+        for (int l = 0; l < (n + g->pairs - 1) * (int)TN_LANES; l++) {
+            tn_real sum[VL] = {0};
+            for (int c = 0; c < n; c++)
+                for (int k = 0; k < 4; k++) {
+                    const int r = i - k / 2, from = (2 * c + k % 2) * PIXEL;
+                    if (r < 0 || r >= rows || l < from || l >= from + kw * PIXEL) continue;
+                    for (uint64_t m = bits[4 * c + k]; m; m &= m - 1) {
+                        const int o = __builtin_ctzll(m);
+                        const tn_real *w = g->w + ((k % 2 * g->channels + o) * rows + r) * g->len;
+                        V term = vset1(w[l - 2 * c * PIXEL]);
+                        vstore(sum, vfma(vset1(v[c * g->channels + o]), term, vload(sum)));
+                    }
                 }
+            to[i * row + l] += sum[0];
         }
-    }
-    for (int r = 0; r <= rows; r++)
-        for (int l = 0; l < g->run + g->pixel; l++) to[r * row + l] += sum[r][l];
 }
 
 static int all_finite(size_t n, const tn_real *x) {
-    VI bad = vlt(vset1(0), vset1(0));
+    VI same = veq(vset1(0), vset1(0));
     for (size_t i = 0; i < n; i += VL) {
         V v = vload(x + i), zero = v - v;
-        bad |= ~veq(zero, vset1(0));
+        same &= veq(zero, vset1(0));
     }
-    return !vany(bad);
+    return vbits_of(same) == VALL;
 }
 
-void tn_k_sparse_dx_pool(int rows, int run, const tn_sparse_window *s, int channels, const uint64_t *bits,
+void tn_k_sparse_dx_pool(int kh, int kw, const tn_sparse_window *s, int channels, const uint64_t *bits,
                          const tn_real *v, const tn_real *w, tn_real *image) {
-    layer g = {.channels = channels, .run = run, .pixel = (int)s->pixel};
-    for (int j = 0; j < 2; j++) g.len[j] = (run + j * (int)s->pixel + TN_LANES - 1) / TN_LANES * TN_LANES;
-    g.w[0] = w, g.w[1] = w + channels * rows * g.len[0];
-    const int windows = s->oh * s->ow, finite = all_finite((size_t)(windows * channels), v);
+    const int pairs = (kw + 1) / 2, n = s->ow, finite = all_finite((size_t)(s->oh * n * channels), v);
+    const layer g = {channels, pairs, pairs * (int)TN_LANES, w};
     const char *soon = s->soon;
-    for (int r = 0; r < s->oh; r++)
-        for (int c = 0; c < s->ow; c++, bits += 4, v += channels, soon += s->step) {
-            tn_real *to = image + 2 * r * s->row + 2 * c * s->pixel;
-            for (int l = 0; l < s->step; l += LINE) __builtin_prefetch(soon + l, 1);
-            if (finite)
-                window(rows, &g, bits, v, to, s->row);
-            else
-                careful_window(rows, &g, bits, v, to, s->row);
-        }
+    for (int r = 0; r < s->oh; r++, bits += 4 * n, v += n * channels, image += 2 * s->row) {
+        for (int l = 0; l < n * s->step; l += LINE) __builtin_prefetch(soon + l, 1);
+        soon += n * s->step;
+        if (!finite)
+            careful_windows(kh, n, &g, kw, bits, v, image, s->row);
+        else if (kh == 5)
+            windows(5, 3, n, &g, bits, v, image, s->row);
+        else
+            windows(3, 2, n, &g, bits, v, image, s->row);
+    }
 }

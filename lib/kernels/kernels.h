@@ -178,12 +178,12 @@ typedef struct tn_kernels {
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
     /*
-     * The same for 2 x 2 pooling, up to 64 channels and windows of 3 or 5 rows with run + pixel <= 48: of each pooling window
-     * one chain from 0 over its places, and in each over the channels, is added to the image. The weights are (channels,
-     * rows, whole lanes of run), then (channels, rows, whole lanes of run + pixel) where they stand `pixel` reals further on;
-     * whole lanes: a multiple of TN_LANES, filled up with zeros, as the reals before are.
+     * The same for 2 x 2 pooling, 16 or 32 channels (up to a multiple of TN_LANES) and windows of 3 x 3 or 5 x 5: the image
+     * has TN_LANES / 2 reals a pixel; of each of its reals one chain from 0 over the pooling windows of a row, their places and
+     * the channels that are not zero there is added to it. Weights: (channels, kh, (kw + 1) / 2 TN_LANES), those of pixel j of a
+     * window's row from j TN_LANES / 2 on, the rest zeros; then once more, a pixel further on.
      */
-    void (*sparse_dx_pool)(int rows, int run, const tn_sparse_window *, int channels, const uint64_t *bits,
+    void (*sparse_dx_pool)(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
                            const tn_real *v, const tn_real *w, tn_real *image);
 
     /*
