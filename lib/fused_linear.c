@@ -22,6 +22,7 @@ typedef struct {
 } linear_aux;
 
 enum { FEW_ROWS = 16, ROWS = 32, UNITS = 64, MAX_CHUNKS = 16, BIAS_COLS = 64 }; /* two tiles or more */
+enum { SMALL = 1 << 17 }; /* products that take a thread no longer than to call another */
 
 /* Units of a chunk of the product forward and of the weight gradient. */
 static int chunk_units(int out) {
@@ -191,10 +192,12 @@ static void own_bwd(tn_t *y, tn_act act, const tn_real *gy, tn_real *const gx[],
     b.rows = (b.n + MAX_CHUNKS - 1) / MAX_CHUNKS;
     int least = b.n < 2 * ROWS ? FEW_ROWS : ROWS;
     if (b.rows < least) b.rows = least;
+    const int small = (double)b.n * b.in * b.out <= SMALL;
+    if (small) b.rows = b.n;
     tn_parallel((b.n + b.rows - 1) / b.rows, back_rows, &b);
     b.units = chunk_units(b.out);
-    b.half = half_of(b.in);
-    int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) : 0;
+    b.half = small ? b.in : half_of(b.in);
+    int blocks = b.dw ? 2 * ((b.out + b.units - 1) / b.units) - small : 0;
     int sums = b.db ? (b.out + BIAS_COLS - 1) / BIAS_COLS : 0;
     tn_parallel(blocks > sums ? blocks : sums, back_block, &b);
 }
