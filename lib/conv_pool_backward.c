@@ -330,13 +330,12 @@ static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
 
 typedef struct {
     const job *j;
-    int add;
-    tn_real *gw;
+    int add, add_bias;
+    tn_real *gw, *gb; /* NULL: not wanted */
 } finish_job;
 
 /* The chunks' sums of some filters, in order, and from their layout to the weights'. */
-static void finish_filters(void *arg, size_t lo, size_t hi) {
-    const finish_job *f = arg;
+static void finish_weights(const finish_job *f, size_t lo, size_t hi) {
     const job *j = f->j;
     const tn_window *g = &j->p->conv.g;
     const int sum_row = j->vectors * j->k->width;
@@ -354,12 +353,15 @@ static void finish_filters(void *arg, size_t lo, size_t hi) {
                 }
 }
 
-static void finish_bias(const job *j, int add, tn_real *gb) {
-    int co = j->p->pool.c;
-    for (int o = 0; o < co; o++) {
+static void finish_filters(void *arg, size_t lo, size_t hi) {
+    const finish_job *f = arg;
+    const job *j = f->j;
+    if (f->gw) finish_weights(f, lo, hi);
+    for (int o = (int)lo; f->gb && o < (int)hi; o++) {
         double sum = 0;
-        for (int i = 0; i < j->chunks; i++) sum += j->k->sum(TN_LANES, j->gb + (i * co + o) * TN_LANES);
-        gb[o] = (tn_real)sum + (add ? gb[o] : 0);
+        for (int i = 0; i < j->chunks; i++)
+            sum += j->k->sum(TN_LANES, j->gb + (i * j->p->pool.c + o) * TN_LANES);
+        f->gb[o] = (tn_real)sum + (f->add_bias ? f->gb[o] : 0);
     }
 }
 
@@ -395,8 +397,9 @@ static void plan_job(tn_tape *t, job *j) {
                      + whole_lines(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
-    for (int q = 0; q < j->windows; q++)
-        base[q] = q / pool->ow * pool->kh * j->dw_row + q % pool->ow * pool->kw * j->dw_pixel;
+    for (int r = 0, q = 0; r < pool->oh; r++)
+        for (int c = 0; c < pool->ow; c++, q++)
+            base[q] = r * pool->kh * j->dw_row + c * pool->kw * j->dw_pixel;
     j->base = base;
 }
 
@@ -413,11 +416,8 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
         j->w = packed;
     }
     tn_parallel(j->chunks, backward_chunk, j);
-    if (gw) {
-        finish_job f = {j, (add >> 1) & 1, gw};
-        tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
-    }
-    if (gb) finish_bias(j, (add >> 2) & 1, gb);
+    finish_job f = {j, (add >> 1) & 1, (add >> 2) & 1, gw, gb};
+    if (gw || gb) tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
     tn_rewind(t, place);
 }
 
