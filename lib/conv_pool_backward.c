@@ -405,7 +405,7 @@ static void plan_job(tn_tape *t, job *j) {
 
 static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw, tn_real *gb) {
     tn_place place = tn_mark(t);
-    j->k = tn_kernels_get(NULL), j->chunks = least(j->p->conv.n, TN_CONV_CHUNKS);
+    j->k = tn_kernels_get(NULL), j->chunks = tn_conv_chunks(j->p->conv.n);
     j->gw = gw; /* wanted */
     plan_job(t, j);
     if (gw) j->gw = tn_scratch(t, (size_t)j->chunks * j->dw_len * sizeof *j->gw);

@@ -12,14 +12,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CHUNKS = 16 };
-
 typedef struct {
     int n, ci, h, w, co, kh, kw, ph, pw, pool_h, pool_w;
 } shape;
 
 static const shape shapes[] = {
-    {35, 1, 28, 28, 6, 5, 5, 2, 2, 2, 2},  {3, 6, 14, 14, 16, 5, 5, 0, 0, 2, 2}, /* lenet's */
+    {67, 1, 28, 28, 6, 5, 5, 2, 2, 2, 2},  {3, 6, 14, 14, 16, 5, 5, 0, 0, 2, 2}, /* lenet's */
     {1, 32, 26, 26, 64, 3, 3, 0, 0, 2, 2}, {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1},    /* cnn's */
     {1, 4, 36, 40, 9, 2, 3, 1, 2, 16, 16}, {17, 70, 5, 6, 130, 4, 4, 2, 1, 2, 2},
     {2, 3, 30, 9, 33, 11, 1, 5, 0, 3, 2},  {1, 200, 6, 6, 65, 3, 3, 1, 1, 2, 2},
@@ -60,7 +58,7 @@ static int position(const layer *l, size_t at, int *row, int *col) {
 
 static void want_weights(const layer *l, int add, tn_real *gw) {
     const tn_window *g = &l->p.conv.g;
-    int windows = l->p.pool.oh * l->p.pool.ow, chunks = l->s.n < CHUNKS ? l->s.n : CHUNKS;
+    int windows = l->p.pool.oh * l->p.pool.ow, chunks = tn_conv_chunks(l->s.n);
     for (int e = 0; e < (int)l->wn; e++) {
         int o = e / (g->c * g->kh * g->kw), c = e / (g->kh * g->kw) % g->c, i = e / g->kw % g->kh,
             j = e % g->kw;
