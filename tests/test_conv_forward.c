@@ -134,6 +134,8 @@ static void nan_and_infinity(void **unused) {
         shape s = any_shape();
         check(t, &s, draw(0, 1), draw(0, 1), draw(1, 2));
     }
+    const shape picture = {2, 1, 18, 20, 6, 5, 5, 2, 2, 2, 2}; /* rows of zeros meet infinite weights */
+    for (int i = 0; i < 12; i++) check(t, &picture, 1, i & 1, 2);
     tn_tape_free(t);
 }
 

@@ -234,9 +234,9 @@ typedef struct tn_kernels {
     void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                         const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
                         ptrdiff_t pitch, ptrdiff_t plane);
-    void (*conv_pixels_pool)(int k, const int *terms, const int *even, const int *odd, int oh, int ow, const tn_real *x,
-                             ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu,
-                             tn_real *y, unsigned char *winner);
+    void (*conv_pixels_pool)(int k, const int *terms, const int *even, const int *odd, int oh, int ow,
+                             const tn_real *x, ptrdiff_t row, int co, const tn_real *w, const tn_real *bias,
+                             int relu, tn_real *y, unsigned char *winner);
     void (*conv_channels)(int k, const int *off, int run, int oh, int ow, const tn_real *x, ptrdiff_t row,
                           int vectors, const tn_real *w, const tn_real *bias, int relu, tn_real *out,
                           ptrdiff_t ld);
