@@ -116,7 +116,7 @@ static void forward_chunk(void *arg, int chunk) {
 }
 
 static int chunks_of(const tn_conv_chain *p) {
-    return p->first.n < TN_CONV_CHUNKS ? p->first.n : TN_CONV_CHUNKS;
+    return tn_conv_chunks(p->first.n);
 }
 
 void tn_conv_chain_forward(tn_tape *t, const tn_conv_chain *p, const tn_real *x,

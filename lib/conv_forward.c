@@ -9,6 +9,7 @@
 #include "conv_pool.h"
 #include "conv_winograd.h"
 #include "kernels/kernels.h"
+#include <math.h>
 #include <string.h>
 
 enum {
@@ -16,7 +17,8 @@ enum {
     BAND =
         8
         * 1024, /* reals of a band of output rows with channels last: three quarters of a first-level cache */
-    SLACK = 64  /* vectors may be loaded beyond the last row */
+    SLACK = 64, /* vectors may be loaded beyond the last row */
+    WORD = 64
 };
 enum way { COLUMNS, PIXELS, POOLED_PIXELS, CHANNELS, WINOGRAD };
 
@@ -44,14 +46,19 @@ typedef struct {
     int band;             /* channels: output rows at a time */
     const int *off;       /* of each term of a sum, from the window's first pixel */
     const int *odd;       /* pooled pixels: the same for odd columns; off is for even ones */
+    int skip;             /* pooled pixels: rows of zeros are looked for: the weights are finite */
     const tn_real *x, *w; /* weights: (k, co), panels (k, vectors width), or transformed */
     const tn_real *bias;  /* filled up to ld */
     tn_real *y;
     unsigned char *winner;
     tn_real *scratch;
-    size_t image_len, z_len, pooled_len,
-        scratch_len; /* the frame; the output; pooled, channels last; all, of a thread */
+    size_t image_len, z_len, pooled_len, live_len,
+        scratch_len; /* the frame; the output; pooled, channels last; see live_terms; all, of a thread */
 } job;
+
+static int ceil_div(int a, int b) {
+    return (a + b - 1) / b;
+}
 
 static size_t whole_lines(size_t n) {
     return (n + SLACK + 15) / 16 * 16;
@@ -113,7 +120,12 @@ static void lay_out_pooled(tn_tape *t, job *j) {
                 off[n] = first + l / 2 + half[l % 2], off[n + k] = first + (l + 1) / 2 + half[(l + 1) % 2];
             }
     j->off = off, j->odd = off + k;
-    j->scratch_len = j->image_len + j->z_len;
+    /* of pictures alone: feature maps have few rows of zeros, and a sum would end with another channel's */
+    j->skip = g->c == 1 && isfinite(j->k->sum((size_t)(k * j->p->co), j->w));
+    const size_t words = (size_t)(j->plane / j->row * ceil_div(j->row, WORD)) * sizeof(uint64_t),
+                 terms = 2 * (size_t)j->pool->oh * sizeof(int);
+    if (j->skip) j->live_len = whole_lines((words + terms) / sizeof(tn_real));
+    j->scratch_len = j->image_len + j->z_len + j->live_len;
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
 }
 
@@ -174,11 +186,38 @@ static void by_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, un
                              y + (size_t)o * out, winner + (size_t)o * out, (size_t)(co - o) * out);
 }
 
+/*
+ * A picture has margins: of each row of pooling windows the terms of the rows of the image that are not all zeros, but for
+ * those between them. What is left out would add 0 times a finite weight.
+ */
+static const int *live_terms(const job *j, const tn_real *image, tn_real *scratch) {
+    const tn_window *g = &j->p->g;
+    const int rows = j->plane / j->row, words = ceil_div(j->row, WORD), high = g->kh + 1;
+    uint64_t *live = (uint64_t *)scratch;
+    int *const terms = (int *)(live + rows * words), *t = terms;
+    j->k->sparse_bits(rows, j->row, image, j->row, live);
+    for (int i = 0; words > 1 && i < rows; i++) {
+        uint64_t any = 0;
+        for (int l = 0; l < words; l++) any |= live[i * words + l];
+        live[i] = any;
+    }
+    for (int r = 0; r < j->pool->oh; r++, t += 2) {
+        int first = 2 * r, end = 2 * r + high;
+        while (first < end && !live[first]) first++;
+        while (first < end && !live[end - 1]) end--;
+        /* row i of the image meets row i - 2 r of the weights in the upper windows, the one before in the lower */
+        t[0] = first == end || first == 2 * r ? 0 : (first - 2 * r - 1) * g->kw;
+        t[1] = first == end ? 0 : (end - 2 * r < g->kh ? end - 2 * r : g->kh) * g->kw;
+    }
+    return terms;
+}
+
 static void by_pooled_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
     size_t half = j->z_len / 2;
     j->k->unzip((size_t)(j->p->g.c * j->plane / 2), x, z, z + half);
-    j->k->conv_pixels_pool(j->p->k, j->off, j->odd, j->pool->oh, j->pool->ow, z, j->row / 2, j->p->co, j->w,
-                           j->bias, j->relu, y, winner);
+    j->k->conv_pixels_pool(j->p->k, j->skip ? live_terms(j, x, z + j->z_len) : NULL, j->off, j->odd,
+                           j->pool->oh, j->pool->ow, z, j->row / 2, j->p->co, j->w, j->bias, j->relu, y,
+                           winner);
 }
 
 static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {

@@ -33,10 +33,17 @@ typedef struct {
     const void *arg;
     tn_real scale;
 } tn_conv_source;
-enum { TN_CONV_CHUNKS = 16 };
+/* Of n images: with few a chunk, adding up the chunks' gradients, which lie in all threads' caches, would cost too much. */
+static inline int tn_conv_chunks(int n) {
+    enum { MOST = 16, FEWER = 8, ENOUGH = 4 * MOST };
+    int most = n < ENOUGH ? FEWER : MOST;
+    return n < most ? n : most;
+}
 void tn_conv_pool_backward_from(tn_tape *, const tn_conv_pool_plan *, const tn_conv_source *,
                                 const tn_real *w, const tn_real *y, const unsigned char *winner,
                                 const tn_real *gy, unsigned add, tn_real *gw, tn_real *gb);
 /* A window is cut into blocks of rows by `run` of its kw ci reals a row, so that the weights of one stay in the cache. */
 void tn_conv_pool_block(const tn_conv_pool_plan *, int *rows, int *run);
+/* 1: the input's gradient is made a row of pooling windows at a time (sparse_dx_pool); windows are not cut then. */
+int tn_conv_pool_by_rows(const tn_conv_pool_plan *);
 #endif

@@ -8,7 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that; the bias' is summed in TN_LANES lanes a chunk, which
+ * that, or (tn_conv_pool_by_rows) one chain for each row of pooling windows whose pixels' windows hold it, over these,
+ * places and channels; the bias' is summed in TN_LANES lanes a chunk, which
  * are added up in double.
  */
 #include "conv_pool.h"
@@ -20,6 +21,7 @@ enum {
         7
         * 1024, /* reals of a band of an image while all filters pass over it: of a first-level cache of 32 KB */
     SLICE = 10 * 1024, /* reals of the weights of a tile, all filters */
+    SPREAD = 5 * 1024, /* reals of an image whose windows' rows are copied to whole lines */
     TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
     TILE_VECTORS = 6,
     WORD = 64,
@@ -45,13 +47,17 @@ typedef struct {
     int run, vectors; /* reals of a window's row, and vectors that hold them */
     int row, ld;      /* reals of a row of a padded image; channels, a multiple of TN_LANES */
     int band;         /* pooled rows of a band */
+    int dw_row,
+        dw_pixel; /* dw: from a window to the one below, to the right: in the image, or in its copy by windows */
     int windows, places, words;
     tile dw;
     int block_rows,
-        block_run;    /* dx: part of a window whose weights stay in the cache; the same at every level */
-    const tn_real *w; /* tiles of (co, rows, vectors, width) */
-    const int *base;  /* of each window's first pixel in the image */
-    size_t w_len, image_len, second_len, dw_len, scratch_len;
+        block_run;        /* dx: part of a window whose weights stay in the cache; the same at every level */
+    int by_rows;          /* dx: tn_conv_pool_by_rows */
+    int gx_row, gx_pixel; /* dx: as row, of the gradient, and reals of a pixel */
+    const tn_real *w;     /* tiles of (co, rows, vectors, width) */
+    const int *base;      /* of each window's first pixel in the image */
+    size_t w_len, image_len, gradient_len, second_len, spread_len, dw_len, scratch_len;
     tn_real *scratch;
 } job;
 
@@ -87,6 +93,24 @@ void tn_conv_pool_block(const tn_conv_pool_plan *p, int *rows, int *run) {
     *rows = block.rows, *run = block.vectors * TN_LANES;
 }
 
+enum { PIXEL = TN_LANES / 2 }; /* reals of a pixel of the input's gradient, by rows */
+
+/* Row of weights, by rows. */
+static int by_rows_len(const tn_window *g) {
+    return (g->kw + 1) / 2 * TN_LANES;
+}
+
+static size_t by_rows_weights(const tn_conv_pool_plan *p) {
+    const tn_window *g = &p->conv.g;
+    return (size_t)(2 * ceil_div(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)by_rows_len(g);
+}
+
+int tn_conv_pool_by_rows(const tn_conv_pool_plan *p) {
+    const tn_window *g = &p->conv.g, *pool = &p->pool;
+    return pool->kh == 2 && pool->kw == 2 && pool->c <= WORD / 2 && (g->kh == 3 || g->kh == 5)
+           && g->kw == g->kh && g->c > PIXEL / 2 && g->c <= PIXEL && by_rows_weights(p) <= SLICE;
+}
+
 /* ---- one image ---- */
 
 /* The image with its channels last in its frame of zeros. */
@@ -109,14 +133,27 @@ static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *tu
     const tn_window *g = &j->p->conv.g;
     int plane = g->h * g->w;
     tn_real *out = j->add ? turned : gx;
-    image += (size_t)g->ph * (size_t)j->row + (size_t)(g->pw * g->c);
+    image += g->ph * j->gx_row + g->pw * j->gx_pixel;
     if (g->pw == 0)
-        j->k->transpose(plane, g->c, image, g->c, out, plane);
+        j->k->transpose(plane, g->c, image, j->gx_pixel, out, plane);
     else
         for (int r = 0; r < g->h; r++)
-            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->row, g->c,
+            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->gx_row, j->gx_pixel,
                             out + (size_t)r * (size_t)g->w, plane);
     if (j->add) j->k->accumulate((size_t)plane * (size_t)g->c, turned, gx);
+}
+
+/*
+ * The image as windows' rows: column after column of windows, each row of one on whole lines. A load that spans two lines
+ * costs two, and nearly each would in the image itself, where pixels are few reals wide.
+ */
+static const tn_real *spread(const job *j, const tn_real *image, tn_real *out) {
+    const tn_window *g = &j->p->conv.g;
+    if (!j->spread_len) return image;
+    for (int c = 0; c < g->ow; c++)
+        j->k->copy_rows(g->h + 2 * g->ph, j->dw_row, image + c * g->c, j->row, out + c * j->dw_pixel,
+                        j->dw_row);
+    return out;
 }
 
 static void weight_image(const job *j, const tn_real *image, const tn_real *v, const int *off, uint64_t *bits,
@@ -130,7 +167,7 @@ static void weight_image(const job *j, const tn_real *image, const tn_real *v, c
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
                 j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c),
                                 least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
-                                v + at, j->windows, image + i * j->row + c * width, j->row,
+                                v + at, j->windows, image + i * j->dw_row + c * width, j->dw_row,
                                 sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
     }
 }
@@ -148,12 +185,18 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     const size_t bytes = (size_t)(g->c * g->h * g->w) * sizeof *gx;
     const int pixels = j->windows * j->places;
-    tn_sparse_window s = {pool->oh, pool->ow, pool->kh, pool->kw, j->row, g->c, (const char *)gx, 0};
+    tn_sparse_window s = {pool->oh,  pool->ow,    pool->kh,         pool->kw,
+                          j->gx_row, j->gx_pixel, (const char *)gx, 0};
     s.step = gx ? (int)(bytes / (size_t)pixels) / LINE * LINE : 0;
     const tn_real *w = j->w;
     int width = j->k->width;
     j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
-    memset(image, 0, j->image_len * sizeof *image);
+    memset(image, 0, j->gradient_len * sizeof *image);
+    if (j->by_rows) {
+        s.step *= j->places;
+        j->k->sparse_dx_pool(g->kh, g->kw, &s, j->ld, bits, v, w, image);
+        return;
+    }
     for (int i = 0; i < g->kh; i += j->block_rows)
         for (int l = 0; l < j->run; l += j->block_run) {
             tn_sparse_block b = block_at(j, i, l);
@@ -187,14 +230,15 @@ static void backward_chunk(void *arg, int chunk) {
     const tn_kernels_t *k = j->k;
     const tn_conv_plan *p = &j->p->conv;
     const tn_window *pool = &j->p->pool;
-    const tn_sparse_split split = {j->p->relu, pool->kw, j->row, p->g.c, j->scale};
+    const tn_sparse_split split = {j->p->relu, pool->kw, j->dw_row, j->dw_pixel, j->scale};
     int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
         n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
     size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = whole_lines(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
-    tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
-    int *off = (int *)(key_last + last);
+    tn_real *v = gradient + j->gradient_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
+    tn_real *by_windows = key_last + last;
+    int *off = (int *)(by_windows + j->spread_len);
     uint64_t *bits = (uint64_t *)(off + room);
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
     tn_real *bias = j->gb ? j->gb + (size_t)chunk * (size_t)(co * TN_LANES) : NULL;
@@ -210,7 +254,7 @@ static void backward_chunk(void *arg, int chunk) {
         if (bias) k->lane_sums(co, j->windows, v, bias);
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
         if (sum || j->from) put_image(j, n, image);
-        if (sum) weight_image(j, image, v, off, bits, sum);
+        if (sum) weight_image(j, spread(j, image, by_windows), v, off, bits, sum);
         if (j->dx) {
             k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
             k->transpose(co, j->windows, key, j->windows, key_last, j->ld);
@@ -258,23 +302,40 @@ static void pack_filters(void *arg, size_t lo, size_t hi) {
         }
 }
 
+/* The same for tn_conv_pool_by_rows: the weights, and the weights a pixel further on. */
+static void pack_by_rows(void *arg, size_t lo, size_t hi) {
+    const pack_job *p = arg;
+    const job *j = p->j;
+    const tn_window *g = &j->p->conv.g;
+    const int len = by_rows_len(g);
+    for (int right = 0; right < 2; right++)
+        for (int o = (int)lo; o < (int)hi; o++)
+            for (int i = 0; i < g->kh; i++) {
+                tn_real *out = p->out + ((right * j->ld + o) * g->kh + i) * len;
+                memset(out, 0, (size_t)len * sizeof *out);
+                out += right * PIXEL;
+                const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * g->kw;
+                for (int l = 0; l < g->kw && o < j->p->pool.c; l++, out += PIXEL)
+                    for (int c = 0; c < g->c; c++) out[c] = w[c * g->kh * g->kw + l];
+            }
+}
+
 static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
     const tn_window *g = &j->p->conv.g;
     int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
     for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
     pack_job p = {j, at, w, out};
-    tn_parallel_range((size_t)j->ld, FILTERS, pack_filters, &p);
+    tn_parallel_range((size_t)j->ld, FILTERS, j->by_rows ? pack_by_rows : pack_filters, &p);
 }
 
 typedef struct {
     const job *j;
-    int add;
-    tn_real *gw;
+    int add, add_bias;
+    tn_real *gw, *gb; /* NULL: not wanted */
 } finish_job;
 
 /* The chunks' sums of some filters, in order, and from their layout to the weights'. */
-static void finish_filters(void *arg, size_t lo, size_t hi) {
-    const finish_job *f = arg;
+static void finish_weights(const finish_job *f, size_t lo, size_t hi) {
     const job *j = f->j;
     const tn_window *g = &j->p->conv.g;
     const int sum_row = j->vectors * j->k->width;
@@ -292,12 +353,15 @@ static void finish_filters(void *arg, size_t lo, size_t hi) {
                 }
 }
 
-static void finish_bias(const job *j, int add, tn_real *gb) {
-    int co = j->p->pool.c;
-    for (int o = 0; o < co; o++) {
+static void finish_filters(void *arg, size_t lo, size_t hi) {
+    const finish_job *f = arg;
+    const job *j = f->j;
+    if (f->gw) finish_weights(f, lo, hi);
+    for (int o = (int)lo; f->gb && o < (int)hi; o++) {
         double sum = 0;
-        for (int i = 0; i < j->chunks; i++) sum += j->k->sum(TN_LANES, j->gb + (i * co + o) * TN_LANES);
-        gb[o] = (tn_real)sum + (add ? gb[o] : 0);
+        for (int i = 0; i < j->chunks; i++)
+            sum += j->k->sum(TN_LANES, j->gb + (i * j->p->pool.c + o) * TN_LANES);
+        f->gb[o] = (tn_real)sum + (f->add_bias ? f->gb[o] : 0);
     }
 }
 
@@ -307,11 +371,17 @@ static void plan_job(tn_tape *t, job *j) {
     j->run = g->kw * g->c, j->vectors = ceil_div(j->run, width);
     j->row = (g->w + 2 * g->pw) * g->c, j->ld = ceil_div(pool->c, TN_LANES) * TN_LANES;
     j->windows = pool->oh * pool->ow, j->places = pool->kh * pool->kw, j->words = ceil_div(j->ld, WORD);
+    const int high = g->h + 2 * g->ph, line = ceil_div(j->run, TN_LANES) * TN_LANES,
+              spread = j->gw && j->run > TN_LANES / 2 && g->ow * high * line <= SPREAD;
+    if (spread) j->spread_len = whole_lines((size_t)(g->ow * high * line));
+    j->dw_row = spread ? line : j->row, j->dw_pixel = spread ? high * line : g->c;
     j->band = (BAND / j->row - g->kh + 1) / pool->kh;
     j->band = j->band < 1 ? 1 : least(j->band, pool->oh);
     j->dw = best_tile(g->kh, j->vectors, most);
     tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
-    j->w_len = (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->by_rows = !j->from && tn_conv_pool_by_rows(j->p);
+    j->gx_pixel = j->by_rows ? PIXEL : g->c, j->gx_row = (g->w + 2 * g->pw) * j->gx_pixel;
+    j->w_len = j->by_rows ? by_rows_weights(j->p) : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
     j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
     j->image_len = whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
     size_t room = whole_lines((size_t)pool->c * (size_t)j->windows),
@@ -320,18 +390,23 @@ static void plan_job(tn_tape *t, job *j) {
            in = (size_t)(g->c * g->h * g->w);
     size_t dw_words = (size_t)pool->c * (size_t)ceil_div(j->band * pool->ow, WORD);
     size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
-    j->second_len = j->from && j->dx ? j->image_len : 0; /* the input's gradient beside the input */
-    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + whole_lines(bits > in ? bits : in);
+    j->gradient_len = j->by_rows ? whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->gx_row) : j->image_len;
+    /* the input's gradient beside the input */
+    j->second_len = (j->from || j->by_rows) && j->dx ? j->image_len : 0;
+    j->scratch_len = j->second_len + j->gradient_len + 3 * room + 2 * last + j->spread_len
+                     + whole_lines(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
-    for (int q = 0; q < j->windows; q++)
-        base[q] = q / pool->ow * pool->kh * j->row + q % pool->ow * pool->kw * g->c;
+    for (int r = 0, q = 0; r < pool->oh; r++)
+        for (int c = 0; c < pool->ow; c++, q++)
+            base[q] = r * pool->kh * j->dw_row + c * pool->kw * j->dw_pixel;
     j->base = base;
 }
 
 static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw, tn_real *gb) {
     tn_place place = tn_mark(t);
-    j->k = tn_kernels_get(NULL), j->chunks = least(j->p->conv.n, TN_CONV_CHUNKS);
+    j->k = tn_kernels_get(NULL), j->chunks = tn_conv_chunks(j->p->conv.n);
+    j->gw = gw; /* wanted */
     plan_job(t, j);
     if (gw) j->gw = tn_scratch(t, (size_t)j->chunks * j->dw_len * sizeof *j->gw);
     if (gb) j->gb = tn_scratch(t, (size_t)(j->chunks * j->p->pool.c * TN_LANES) * sizeof *j->gb);
@@ -341,11 +416,8 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
         j->w = packed;
     }
     tn_parallel(j->chunks, backward_chunk, j);
-    if (gw) {
-        finish_job f = {j, (add >> 1) & 1, gw};
-        tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
-    }
-    if (gb) finish_bias(j, (add >> 2) & 1, gb);
+    finish_job f = {j, (add >> 1) & 1, (add >> 2) & 1, gw, gb};
+    if (gw || gb) tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
     tn_rewind(t, place);
 }
 

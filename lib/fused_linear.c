@@ -24,6 +24,7 @@ typedef struct {
 } linear_aux;
 
 enum { UNITS = 64 /* two panels or more */, MAX_CHUNKS = 16, FEWEST = TN_NR_MAX / 2 /* samples */ };
+enum { SMALL = 1 << 17 }; /* products that take a thread no longer than to call another */
 
 /* Units of a chunk of the product forward and of the weight gradient. */
 static int chunk_units(int out) {
@@ -225,17 +226,20 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
     if (a->act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 1) b.dx = gx[0];
     if (need & 4) b.db = gx[2];
-    b.units = chunk_units(b.out), b.blocks = (b.out + b.units - 1) / b.units;
+    const int small = (double)b.n * b.in * b.out <= SMALL;
+    b.units = small ? b.out : chunk_units(b.out), b.blocks = (b.out + b.units - 1) / b.units;
     b.half = half_of(b.in);
     b.ld = odd_lines(b.n), b.ldx = dense && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
     if (dense) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     tn_parallel(b.blocks, back_units, &b);
     if (b.dx) {
-        b.columns = chunk_units(b.in);
+        b.columns = small ? b.in : chunk_units(b.in);
         b.strips = ((b.in + b.columns - 1) / b.columns + 1) / 2 * 2;
     }
-    tn_parallel(b.strips + (dense ? 2 * b.blocks : 0), back_products, &b);
+    const int products = b.strips + (dense ? 2 * b.blocks : 0);
+    for (int i = 0; i < products && small; i++) back_products(&b, i);
+    if (!small) tn_parallel(products, back_products, &b);
     if (sparse && !tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1]))
         tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], add_dw);
 }

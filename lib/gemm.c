@@ -184,8 +184,10 @@ static void pack_chunk(void *p, size_t lo, size_t hi) {
 
 void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, tn_real *out) {
     pack_job j = {n, k, b, brs, bcs, out};
-    size_t panel = (size_t)TN_NR_MAX * (size_t)k, grain = (1 << 15) / panel + 1;
-    tn_parallel_range((size_t)((n + TN_NR_MAX - 1) / TN_NR_MAX), grain, pack_chunk, &j);
+    size_t panel = (size_t)TN_NR_MAX * (size_t)k, most = (1 << 15) / panel + 1;
+    size_t panels = (size_t)((n + TN_NR_MAX - 1) / TN_NR_MAX), pieces = (panels + most - 1) / most;
+    if (pieces > 1) pieces += pieces % 2; /* as much for one of two threads as for the other */
+    tn_parallel_range(panels, pieces > 1 ? (panels + pieces - 1) / pieces : most, pack_chunk, &j);
 }
 
 typedef struct tn_packed {

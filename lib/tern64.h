@@ -64,6 +64,7 @@
 #define tn_conv_pool_backward tn64_conv_pool_backward
 #define tn_conv_pool_backward_from tn64_conv_pool_backward_from
 #define tn_conv_pool_block tn64_conv_pool_block
+#define tn_conv_pool_by_rows tn64_conv_pool_by_rows
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
 #define tn_conv_pool_plan_make tn64_conv_pool_plan_make

@@ -48,7 +48,13 @@ static void check(tn_tape *t, const shape *s, int with_bias, int relu, int speci
     tn_real *x = reals(xn), *w = reals(wn), *b = reals((size_t)s->co), *bias = with_bias ? b : NULL;
     for (int i = 0; special && i < 3; i++) {
         x[draw(0, (int)xn - 1)] = i ? (tn_real)INFINITY : (tn_real)NAN;
-        if (special > 1) w[draw(0, (int)wn - 1)] = (tn_real)NAN;
+        if (special > 1) w[draw(0, (int)wn - 1)] = i ? (tn_real)NAN : (tn_real)INFINITY;
+    }
+    for (int n = 0; n < s->n && draw(0, 1); n++) { /* pictures with margins, or rows, of zeros */
+        int lo = draw(0, s->h), hi = draw(0, s->h), inside = draw(0, 1);
+        for (int r = 0; r < s->ci * s->h; r++)
+            if ((r % s->h >= lo && r % s->h < hi) == inside)
+                for (int q = 0; q < s->w; q++) x[(n * s->ci * s->h + r) * s->w + q] = 0;
     }
     tn_conv c = {{1, 1}, {s->ph, s->pw}, {1, 1}, 1, TN_CONV_DIRECT};
     tn_conv_pool_plan p = {.relu = relu};
@@ -128,6 +134,8 @@ static void nan_and_infinity(void **unused) {
         shape s = any_shape();
         check(t, &s, draw(0, 1), draw(0, 1), draw(1, 2));
     }
+    const shape picture = {2, 1, 18, 20, 6, 5, 5, 2, 2, 2, 2}; /* rows of zeros meet infinite weights */
+    for (int i = 0; i < 12; i++) check(t, &picture, 1, i & 1, 2);
     tn_tape_free(t);
 }
 

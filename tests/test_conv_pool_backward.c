@@ -12,14 +12,12 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { CHUNKS = 16 };
-
 typedef struct {
     int n, ci, h, w, co, kh, kw, ph, pw, pool_h, pool_w;
 } shape;
 
 static const shape shapes[] = {
-    {35, 1, 28, 28, 6, 5, 5, 2, 2, 2, 2},  {3, 6, 14, 14, 16, 5, 5, 0, 0, 2, 2}, /* lenet's */
+    {67, 1, 28, 28, 6, 5, 5, 2, 2, 2, 2},  {3, 6, 14, 14, 16, 5, 5, 0, 0, 2, 2}, /* lenet's */
     {1, 32, 26, 26, 64, 3, 3, 0, 0, 2, 2}, {1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 1},    /* cnn's */
     {1, 4, 36, 40, 9, 2, 3, 1, 2, 16, 16}, {17, 70, 5, 6, 130, 4, 4, 2, 1, 2, 2},
     {2, 3, 30, 9, 33, 11, 1, 5, 0, 3, 2},  {1, 200, 6, 6, 65, 3, 3, 1, 1, 2, 2},
@@ -60,7 +58,7 @@ static int position(const layer *l, size_t at, int *row, int *col) {
 
 static void want_weights(const layer *l, int add, tn_real *gw) {
     const tn_window *g = &l->p.conv.g;
-    int windows = l->p.pool.oh * l->p.pool.ow, chunks = l->s.n < CHUNKS ? l->s.n : CHUNKS;
+    int windows = l->p.pool.oh * l->p.pool.ow, chunks = tn_conv_chunks(l->s.n);
     for (int e = 0; e < (int)l->wn; e++) {
         int o = e / (g->c * g->kh * g->kw), c = e / (g->kh * g->kw) % g->c, i = e / g->kw % g->kh,
             j = e % g->kw;
@@ -109,13 +107,37 @@ static void add_block(const layer *l, int i0, int rows, int l0, int run, tn_real
                     }
 }
 
+/* All places of a row of pooling windows in one chain. */
+static void add_by_rows(const layer *l, tn_real *sum) {
+    const tn_window *g = &l->p.conv.g, *pool = &l->p.pool;
+    int windows = pool->oh * pool->ow;
+    for (int e = 0; e < (int)l->xn; e++) {
+        int n = e / (g->c * g->h * g->w), c = e / (g->h * g->w) % g->c, y = e / g->w % g->h, x = e % g->w;
+        tn_real chain = 0;
+        for (int q = 0; q < windows; q++) {
+            for (int place = 0; place < 4; place++)
+                for (int o = 0; o < l->s.co; o++) {
+                    size_t at = ((size_t)n * (size_t)l->s.co + (size_t)o) * (size_t)windows + (size_t)q;
+                    int r, v;
+                    if (l->winner[at] != place || slope(l, at) == 0) continue;
+                    position(l, at, &r, &v);
+                    int i = y + g->ph - r, j = x + g->pw - v;
+                    if (i >= 0 && i < g->kh && j >= 0 && j < g->kw)
+                        chain = fused(slope(l, at), l->w[((o * g->c + c) * g->kh + i) * g->kw + j], chain);
+                }
+            if ((q + 1) % pool->ow == 0) sum[e] += chain, chain = 0;
+        }
+    }
+}
+
 static void want_input(const layer *l, int add, tn_real *gx) {
     const tn_window *g = &l->p.conv.g;
     tn_real *sum = calloc(l->xn + 1, sizeof *sum);
     int rows, run;
     assert_non_null(sum);
     tn_conv_pool_block(&l->p, &rows, &run);
-    for (int i = 0; i < g->kh; i += rows)
+    if (tn_conv_pool_by_rows(&l->p)) add_by_rows(l, sum), rows = g->kh + 1;
+    for (int i = 0; i < g->kh && rows <= g->kh; i += rows)
         for (int k = 0; k < g->kw * g->c; k += run) add_block(l, i, rows, k, run, sum);
     for (size_t i = 0; i < l->xn; i++) gx[i] = add ? gx[i] + sum[i] : sum[i];
     free(sum);
@@ -216,7 +238,11 @@ static void odd_shapes(void **unused) {
         shape s = {.n = draw(1, 5), .ci = draw(1, 9), .co = draw(1, 70), .kh = draw(1, 7), .kw = draw(1, 7)};
         if (draw(0, 2) == 0) s.co = draw(1, 16);
         if (draw(0, 9) == 0) s.n = draw(15, 35), s.co = 3;
-        s.ph = draw(0, s.kh - 1), s.pw = draw(0, s.kw - 1), s.pool_h = draw(1, 3), s.pool_w = draw(1, 3);
+        s.pool_h = draw(1, 3), s.pool_w = draw(1, 3);
+        if (draw(0, 2) == 0)
+            s.kh = s.kw = draw(1, 2) * 2 + 1, s.pool_h = s.pool_w = 2,
+            s.co = draw(1, 32); /* by rows, if ci fits */
+        s.ph = draw(0, s.kh - 1), s.pw = draw(0, s.kw - 1);
         int least_h = s.kh + s.pool_h - 1 - 2 * s.ph, least_w = s.kw + s.pool_w - 1 - 2 * s.pw;
         s.h = (least_h < 1 ? 1 : least_h) + draw(0, 8), s.w = (least_w < 1 ? 1 : least_w) + draw(0, 20);
         check(t, &s, draw(0, 1), i < 100 ? 0 : draw(1, 15));

@@ -18,11 +18,6 @@ typedef struct {
     int relu;
 } layer;
 
-static inline void take(V *best, V *place, V b, V at) {
-    VI m = VMASK(*best == *best) & ~VMASK(b <= *best); /* it is larger, or the first NaN */
-    *best = vsel(m, b, *best), *place = vsel(m, at, *place);
-}
-
 /* n: windows that may be written. */
 static inline void pool(V a, V b, V c, V d, const tn_real *bias, int relu, int n, tn_real *y,
                         unsigned char *winner) {
@@ -33,9 +28,9 @@ static inline void pool(V a, V b, V c, V d, const tn_real *bias, int relu, int n
     }
     if (relu) a = vmax(zero, a), b = vmax(zero, b), c = vmax(zero, c), d = vmax(zero, d);
     V place = zero, below = vset1(2);
-    take(&a, &place, b, vset1(1));
-    take(&c, &below, d, vset1(3));
-    take(&a, &place, c, below);
+    vtake(&a, &place, b, vset1(1));
+    vtake(&c, &below, d, vset1(3));
+    vtake(&a, &place, c, below);
     if (n >= VL) {
         vstore(y, a), vstore_u8(winner, place);
     } else {
@@ -70,26 +65,32 @@ __attribute__((always_inline)) static inline void tile(const int filters, const 
     EACH(POOL)
 }
 
-void tn_k_conv_pixels_pool(int k, const int *even, const int *odd, int oh, int ow, const tn_real *x,
-                           ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu, tn_real *y,
-                           unsigned char *winner) {
-    const layer g = {k, even, odd, row, co, (ptrdiff_t)oh * ow, relu};
+void tn_k_conv_pixels_pool(int k, const int *terms, const int *even, const int *odd, int oh, int ow,
+                           const tn_real *x, ptrdiff_t row, int co, const tn_real *w, const tn_real *bias,
+                           int relu, tn_real *y, unsigned char *winner) {
+    layer g = {k, even, odd, row, co, (ptrdiff_t)oh * ow, relu};
     const int blocks = (co + FILTERS - 1) / FILTERS, few = co / blocks, more = co % blocks;
-    for (int r = 0; r < oh; r++, x += 2 * row)
+    for (int r = 0; r < oh; r++, x += 2 * row) {
+        const tn_real *from = w;
+        if (terms) {
+            g.k = terms[1] - terms[0], g.even = even + terms[0], g.odd = odd + terms[0];
+            from = w + terms[0] * (ptrdiff_t)co, terms += 2;
+        }
         for (int i = 0; i < ow; i += VL) {
             /* what spills over belongs to the next row, which comes later; the last row ends with the plane */
             int c = ow >= VL && i + VL > ow ? ow - VL : i, n = (oh - r) * ow - c, at = r * ow + c;
             for (int b = 0, o = 0, m; b < blocks; b++, o += m) {
                 m = few + (b < more);
-#define CASE(l)                                                                            \
-    case l + 1:                                                                            \
-        if (l < FILTERS)                                                                   \
-            tile(l + 1, &g, x + c, w + o, bias ? bias + o : NULL, n, y + o * g.plane + at, \
-                 winner + o * g.plane + at);                                               \
+#define CASE(l)                                                                               \
+    case l + 1:                                                                               \
+        if (l < FILTERS)                                                                      \
+            tile(l + 1, &g, x + c, from + o, bias ? bias + o : NULL, n, y + o * g.plane + at, \
+                 winner + o * g.plane + at);                                                  \
         break;
                 switch (m) { EACH(CASE) }
             }
         }
+    }
 }
 
 void tn_k_unzip(size_t n, const tn_real *x, tn_real *even, tn_real *odd) {

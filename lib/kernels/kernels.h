@@ -187,6 +187,14 @@ typedef struct tn_kernels {
                       tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
+    /*
+     * The same for 2 x 2 pooling, 16 or 32 channels (up to a multiple of TN_LANES) and windows of 3 x 3 or 5 x 5: the image
+     * has TN_LANES / 2 reals a pixel; of each of its reals one chain from 0 over the pooling windows of a row, their places and
+     * the channels that are not zero there is added to it. Weights: (channels, kh, (kw + 1) / 2 TN_LANES), those of pixel j of a
+     * window's row from j TN_LANES / 2 on, the rest zeros; then once more, a pixel further on.
+     */
+    void (*sparse_dx_pool)(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
+                           const tn_real *v, const tn_real *w, tn_real *image);
 
     /*
      * sum (taps, TN_LANES) += g x at each tap: lane l of tap t adds g[i] x[i + off[t]] for i = l, l + TN_LANES, ... below
@@ -228,16 +236,17 @@ typedef struct tn_kernels {
      * has room for whole vectors, they are written; then, and when ow is less than a vector, x is read as far.
      * conv_pixels_pool: y and the places of the winners of 2 x 2 windows, oh x ow of them, co planes of each. The image has
      * its even columns and its odd columns apart (unzip; rows of row reals), and term p of the windows' even columns is
-     * at x[... + even[p]], of the odd ones at odd[p]. Weights (k, co). x is read up to a vector beyond its end.
+     * at x[... + even[p]], of the odd ones at odd[p]. Weights (k, co). x is read up to a vector beyond its end. terms, or NULL: of each row of
+     * windows the first term and the end of those that are summed; the others are known to be 0.
      * conv_channels: channels last, out[(r * ow + c) * ld + o] for a panel of 1 or 2 vectors of channels, its weights
      * (k, vectors * width) and bias filled up with zeros. The terms come in runs of `run` neighbours: off[p + 1] = off[p] + 1.
      */
     void (*conv_pixels)(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                         const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
                         ptrdiff_t pitch, ptrdiff_t plane);
-    void (*conv_pixels_pool)(int k, const int *even, const int *odd, int oh, int ow, const tn_real *x,
-                             ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu,
-                             tn_real *y, unsigned char *winner);
+    void (*conv_pixels_pool)(int k, const int *terms, const int *even, const int *odd, int oh, int ow,
+                             const tn_real *x, ptrdiff_t row, int co, const tn_real *w, const tn_real *bias,
+                             int relu, tn_real *y, unsigned char *winner);
     void (*conv_channels)(int k, const int *off, int run, int oh, int ow, const tn_real *x, ptrdiff_t row,
                           int vectors, const tn_real *w, const tn_real *bias, int relu, tn_real *out,
                           ptrdiff_t ld);

@@ -31,6 +31,7 @@
 #define tn_k_sparse_keys          TN_LEVEL_NAME(sparse_keys)
 #define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
 #define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
+#define tn_k_sparse_dx_pool       TN_LEVEL_NAME(sparse_dx_pool)
 #define tn_k_planes_dw            TN_LEVEL_NAME(planes_dw)
 #define tn_k_dropout              TN_LEVEL_NAME(dropout)
 #define tn_k_gemm_panel           TN_LEVEL_NAME(gemm_panel)
@@ -109,6 +110,8 @@ void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const
                     tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
+void tn_k_sparse_dx_pool(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
+                         const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
 void tn_k_channels_dw(const tn_channels_dw *, const tn_real *x, const tn_real *y, const tn_real *gy,
                       tn_real *sum);
@@ -121,7 +124,7 @@ void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
                       ptrdiff_t pitch, ptrdiff_t plane);
-void tn_k_conv_pixels_pool(int k, const int *even, const int *odd, int oh, int ow, const tn_real *x,
+void tn_k_conv_pixels_pool(int k, const int *terms, const int *even, const int *odd, int oh, int ow, const tn_real *x,
                            ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu, tn_real *y,
                            unsigned char *winner);
 void tn_k_unzip(size_t n, const tn_real *x, tn_real *even, tn_real *odd);

@@ -6,16 +6,6 @@
  */
 #include "level.h"
 
-/* b replaces a: it is larger, or the first NaN. */
-static inline VI wins(V a, V b) {
-    return VMASK(a == a) & ~VMASK(b <= a);
-}
-
-static inline void take(V *best, V *place, V b, V at) {
-    VI m = wins(*best, b);
-    *best = vsel(m, b, *best), *place = vsel(m, at, *place);
-}
-
 static void two_by_two(int ow, const tn_real *x, ptrdiff_t row, tn_real *y, unsigned char *winner,
                        size_t room) {
     for (int c = 0; c < ow; c += VL) {
@@ -23,9 +13,9 @@ static void two_by_two(int ow, const tn_real *x, ptrdiff_t row, tn_real *y, unsi
         const tn_real *up = x + 2 * c0, *down = up + row;
         V a = vload(up), b = vload(up + VL), d = vload(down), e = vload(down + VL);
         V best = veven(a, b), place = vset1(0), low = veven(d, e), below = vset1(2);
-        take(&best, &place, vodd(a, b), vset1(1));
-        take(&low, &below, vodd(d, e), vset1(3));
-        take(&best, &place, low, below);
+        vtake(&best, &place, vodd(a, b), vset1(1));
+        vtake(&low, &below, vodd(d, e), vset1(3));
+        vtake(&best, &place, low, below);
         if (room >= (size_t)c0 + VL) { /* what spills over belongs to the next row, which comes later */
             vstore(y + c0, best), vstore_u8(winner + c0, place);
         } else {
@@ -65,7 +55,7 @@ void tn_k_max_pool_channels(int oh, int ow, int kh, int kw, int channels, const 
                 V best = vload(at), p = vset1(0);
                 for (int i = 0; i < kh; i++)
                     for (int j = 0; j < kw; j++)
-                        take(&best, &p, vload(at + i * row + j * ld), vset1((tn_real)(i * kw + j)));
+                        vtake(&best, &p, vload(at + i * row + j * ld), vset1((tn_real)(i * kw + j)));
                 vstore(y + l, best), vstore(place + l, p);
             }
 }

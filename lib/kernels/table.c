@@ -60,6 +60,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sparse_keys = tn_k_sparse_keys,
     .sparse_dw = tn_k_sparse_dw,
     .sparse_dx = tn_k_sparse_dx,
+    .sparse_dx_pool = tn_k_sparse_dx_pool,
     .planes_dw = tn_k_planes_dw,
     .channels_dw = tn_k_channels_dw,
     .dropout = tn_k_dropout,

@@ -2,8 +2,8 @@
 /*
  * The transpose of a matrix, by blocks of VL x VL in registers: log2(VL) rounds, each of which swaps, between vectors s
  * apart, the lanes that differ in bit s. The last block of a row or column of blocks ends at the edge and overlaps its
- * neighbour, and a matrix narrower than a vector is turned by smaller
- * blocks, the rest one by one.
+ * neighbour. A matrix narrower than a vector is turned by smaller blocks, one that is narrower still one by one; six rows,
+ * the channels of LeNet's first layer, have shuffles of their own.
  */
 #include "level.h"
 #include "turn.h"
@@ -55,16 +55,62 @@ static void one_by_one(int r0, int r1, int c0, int c1, const tn_real *src, ptrdi
         for (ptrdiff_t r = r0; r < r1; r++) dst[c * ld_dst + r] = src[r * ld_src + c];
 }
 
+#ifndef TN_LEVEL_PLAIN
+/*
+ * Six rows of VL columns to VL contiguous rows of six, three vectors a half: two of the six are zipped to pairs, and three
+ * vectors of pairs are dealt out to three of sixes. SIX_x: of element i of the half's 3 VL.
+ */
+#define SIX(l, k)               ((l) + (k)*VL)
+#define SIX_PAIR(i)             ((i) % 6 / 2)
+#define SIX_LANE(i)             ((i) / 6 * 2 + (i) % 2)
+#define DEAL(i)                 (SIX_PAIR(i) == 1 ? VL + SIX_LANE(i) : SIX_LANE(i))
+#define DEAL_LAST(l, i)         (SIX_PAIR(i) == 2 ? VL + SIX_LANE(i) : (l))
+#define DEAL_0(l)               DEAL(SIX(l, 0))
+#define DEAL_1(l)               DEAL(SIX(l, 1))
+#define DEAL_2(l)               DEAL(SIX(l, 2))
+#define DEAL_LAST_0(l)          DEAL_LAST(l, SIX(l, 0))
+#define DEAL_LAST_1(l)          DEAL_LAST(l, SIX(l, 1))
+#define DEAL_LAST_2(l)          DEAL_LAST(l, SIX(l, 2))
+#define ZIP_LOW(l)              ((l) / 2 + (l) % 2 * VL)
+#define ZIP_HIGH(l)             ((l) / 2 + (l) % 2 * VL + VL / 2)
+#define SHUFFLE3(x, y, z, f, k) VSHUFFLE(VSHUFFLE(x, y, f##_##k), z, f##_LAST_##k)
+
+static inline void sixes(V p, V q, V r, tn_real *dst) {
+    vstore(dst, SHUFFLE3(p, q, r, DEAL, 0));
+    vstore(dst + VL, SHUFFLE3(p, q, r, DEAL, 1));
+    vstore(dst + 2 * VL, SHUFFLE3(p, q, r, DEAL, 2));
+}
+
+static void six_rows(int cols, const tn_real *src, ptrdiff_t ld, tn_real *dst) {
+    for (int i = 0; i < cols; i += VL) {
+        const int i0 = i + VL <= cols ? i : cols - VL;
+        const tn_real *s = src + i0;
+        V a = vload(s), b = vload(s + ld), c = vload(s + 2 * ld), d = vload(s + 3 * ld),
+          e = vload(s + 4 * ld), f = vload(s + 5 * ld);
+        sixes(VSHUFFLE(a, b, ZIP_LOW), VSHUFFLE(c, d, ZIP_LOW), VSHUFFLE(e, f, ZIP_LOW), dst + 6 * i0);
+        sixes(VSHUFFLE(a, b, ZIP_HIGH), VSHUFFLE(c, d, ZIP_HIGH), VSHUFFLE(e, f, ZIP_HIGH),
+              dst + 6 * i0 + 3 * VL);
+    }
+}
+#endif
+
 static void narrow(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst) {
 #ifdef TN_LEVEL_PLAIN
     one_by_one(0, rows, 0, cols, src, ld_src, dst, ld_dst);
 #else
-    int down = rows - rows % TL, across = cols - cols % 4;
-    for (ptrdiff_t c = 0; c < across; c += 4)
-        for (ptrdiff_t r = 0; r < down; r += TL)
-            turn_block(src + r * ld_src + c, ld_src, dst + c * ld_dst + r, ld_dst);
-    one_by_one(0, down, across, cols, src, ld_src, dst, ld_dst);
-    one_by_one(down, rows, 0, cols, src, ld_src, dst, ld_dst);
+    if (rows == 6 && ld_dst == 6 && cols >= VL) {
+        six_rows(cols, src, ld_src, dst);
+        return;
+    }
+    if (rows < TL || cols < 4) {
+        one_by_one(0, rows, 0, cols, src, ld_src, dst, ld_dst);
+        return;
+    }
+    for (int c = 0; c < cols; c += 4)
+        for (int r = 0; r < rows; r += TL) {
+            const ptrdiff_t r0 = r + TL <= rows ? r : rows - TL, c0 = c + 4 <= cols ? c : cols - 4;
+            turn_block(src + r0 * ld_src + c0, ld_src, dst + c0 * ld_dst + r0, ld_dst);
+        }
 #endif
 }
 

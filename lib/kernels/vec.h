@@ -383,6 +383,32 @@ static inline int vany_above(VU a, VU most) {
 }
 
 /*
+ * Of two elements that compete for a maximum and their places: the largest, or the first NaN. (gcc 12 makes vectors of the
+ * masks and selects by three operations.)
+ */
+static inline void vtake(V *best, V *place, V b, V at) {
+#if defined(TN_LEVEL_AVX512)
+    __mmask16 number = _mm512_cmp_ps_mask(*best, *best, _CMP_ORD_Q);
+    __mmask16 m = _mm512_mask_cmp_ps_mask(number, b, *best, _CMP_NLE_UQ);
+    *best = _mm512_mask_mov_ps(*best, m, b), *place = _mm512_mask_mov_ps(*place, m, at);
+#else
+    VI m = VMASK(*best == *best) & ~VMASK(b <= *best);
+    *best = vsel(m, b, *best), *place = vsel(m, at, *place);
+#endif
+}
+
+/* The gradient passes where y > 0. NaN in either gives NaN, which a select alone would hide. */
+static inline V vbehind_relu(V gy, V y) {
+#if defined(TN_LEVEL_AVX512)
+    V passed = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(y, _mm512_setzero_ps(), _CMP_GT_OQ), gy);
+    return _mm512_mask_add_ps(passed, _mm512_cmp_ps_mask(gy, y, _CMP_UNORD_Q), gy, y);
+#else
+    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
+    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
+#endif
+}
+
+/*
  * a / b for b >= 0, within 1.8 units of the last place, for loops that also take a root: the divider makes 16 floats in
  * 10 cycles and their roots in 12, one after the other, and the multipliers have little else to do. An integer
  * subtraction estimates y = 1 / b within 5.1%, a cubic step makes that 1.4e-4 and a Newton step rounding. Where b is 0,

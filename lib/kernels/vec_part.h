@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* What kernels make of vec.h's operations in more than one place: vectors that may be cut short, and ReLU backward. */
+/* What kernels make of vec.h's operations in more than one place: vectors that may be cut short. */
 #ifndef TN_KERNELS_VEC_PART_H
 #define TN_KERNELS_VEC_PART_H
 #include "level.h"
@@ -13,11 +13,5 @@ static inline void vstore_first(tn_real *p, size_t n, V v) {
         vstore(p, v);
     else
         vstore_part(p, n, v);
-}
-
-/* The gradient passes where y > 0. NaN in either gives NaN, which a select alone would hide. */
-static inline V vbehind_relu(V gy, V y) {
-    V passed = vsel(vgt(y, vset1(0)), gy, vset1(0));
-    return vsel(veq(gy, gy) & veq(y, y), passed, gy + y);
 }
 #endif
