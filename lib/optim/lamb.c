@@ -63,7 +63,7 @@ static inline __attribute__((always_inline)) lamb_lanes lamb_step(const lamb_coe
     x.w = vget(p.w + i, n);
     x.m = vsettled(vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g));
     x.v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g)));
-    x.u = vset1(c.corr) * vquotient(x.m, vfma(vsqrt(x.v), vset1(c.root_corr), vset1(c.eps)));
+    x.u = vset1(c.corr) * vover_root(x.m, vfma(vsqrt(x.v), vset1(c.root_corr), vset1(c.eps)));
     x.u = vpenalized(x.u, c.l2, x.w);
     return x;
 }

@@ -59,7 +59,7 @@ TN_STEP rmsprop_step(const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, 
         vput(avg + i, n, mean);
         var = vmax(vset1(0), vfma(-mean, mean, var)); /* this way round NaN gets through */
     }
-    V step = vquotient(g, vsqrt(var) + vset1(c.eps));
+    V step = vover_root(g, vsqrt(var) + vset1(c.eps));
     if (buf) {
         step = vflush(vfma(vset1(c.momentum), vget(buf + i, n), step));
         vput(buf + i, n, step);
