@@ -391,12 +391,12 @@ static inline int vany_above(VU a, VU most) {
 #endif
 }
 
-/* a where any of these bits is set in it, else 0. */
-static inline V vwhere(V a, VU bits) {
+/* a where any of these bits is set in `of`, else 0. */
+static inline V vwhere(V a, V of, VU bits) {
 #if defined(TN_LEVEL_AVX512)
-    return _mm512_maskz_mov_ps(_mm512_test_epi32_mask((__m512i)a, (__m512i)bits), a);
+    return _mm512_maskz_mov_ps(_mm512_test_epi32_mask((__m512i)of, (__m512i)bits), a);
 #else
-    return vsel(VMASK((vbits(a) & bits) == 0), vset1(0), a);
+    return vsel(VMASK((vbits(of) & bits) == 0), vset1(0), a);
 #endif
 }
 

@@ -108,7 +108,7 @@ static inline void vput(tn_real *p, size_t n, V v) {
  * stays.
  */
 static inline V vflush(V x) {
-    return vwhere(x, vbits(vset1((tn_real)INFINITY))); /* the bits of the exponent */
+    return vwhere(x, x, vbits(vset1((tn_real)INFINITY))); /* the bits of the exponent */
 }
 
 /*
@@ -120,7 +120,7 @@ static inline V vsettled(V m) {
 #ifdef TN_DOUBLE
     return vflush(m); /* divides */
 #else
-    return vwhere(m, vbits(vset1(0x1p97f))); /* the three upper bits of the exponent: 2^-95 or more */
+    return vwhere(m, m, vbits(vset1(0x1p97f))); /* the three upper bits of the exponent: 2^-95 or more */
 #endif
 }
 
@@ -135,8 +135,7 @@ static inline V vsquared(tn_real share, V g) {
 #else
     const VU above = vbits(vset1(0x1p65f));  /* 2^-63 or more */
 #endif
-    const V x = vwhere(g, above);
-    return vset1(share) * x * x;
+    return vwhere(vset1(share) * g, g, above) * g;
 }
 
 /* -1, 0 or 1; NaN of NaN. */
