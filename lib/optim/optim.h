@@ -133,7 +133,7 @@ static inline V vsquared(tn_real share, V g) {
 #ifdef TN_DOUBLE
     const VU above = vbits(vset1(0x1p513)); /* the two upper bits of the exponent: 2^-511 or more */
 #else
-    const VU above = vbits(vset1(0x1p65f));  /* 2^-63 or more */
+    const VU above = vbits(vset1(0x1p65f));     /* 2^-63 or more */
 #endif
     return vwhere(vset1(share) * g, g, above) * g;
 }
