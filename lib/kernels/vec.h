@@ -443,6 +443,27 @@ static inline V vover_root(V a, V b) {
 #endif
 }
 
+/*
+ * 1 / sqrt(b) within 1.5 units of the last place, for a loop that has the divider take another root. An integer shift and
+ * subtraction estimate it within 3.5%, a cubic step makes that 1.1e-4 and a Newton step rounding. Where b is not positive
+ * and normal the divider makes it.
+ */
+static inline V vrsqrt(V b) {
+#ifdef TN_DOUBLE
+    return 1 / vsqrt(b);
+#else
+    const V one = vset1(1), half = vset1(0.5f);
+    const VU least = vbits(vset1(0x1p-126f)), span = vbits(vset1(0x1.fffffep127f)) - least;
+    const VU above = vbits(b) - least;
+    V y = vfrom_bits(0x5f375a86u - (vbits(b) >> 1));
+    V e = vfnma(b * y, y, one);
+    y = vfma(y * e, vfma(e, vset1(0.375f), half), y);
+    y = vfma(vfnma(b * y, y, one), half * y, y);
+    if (__builtin_expect(vany_above(above, span), 0)) y = vsel(VMASK(above > span), one / vsqrt(b), y);
+    return y;
+#endif
+}
+
 /* Loads n < VL elements, the rest filled; stores the first n. */
 static inline V vload_part(const tn_real *p, size_t n, tn_real fill) {
     tn_real t[VL];
