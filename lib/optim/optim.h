@@ -76,7 +76,8 @@ static inline double tn_penalized(double weight_decay, const tn_tick *k, const t
 /* ---- a vector of weights ---- */
 
 /* Always inlined: called, it would pass its structs through memory. */
-#define TN_STEP static inline __attribute__((always_inline)) void
+#define TN_STEP       TN_HALF(void)
+#define TN_HALF(type) static inline __attribute__((always_inline)) type
 
 /*
  * step(..., i, n) for [lo, hi): whole vectors, then what is left. The step is inlined twice, with n = VL known in the
@@ -87,6 +88,29 @@ static inline double tn_penalized(double weight_decay, const tn_tick *k, const t
         size_t at_ = (lo), end_ = (hi);                                 \
         for (; at_ + VL <= end_; at_ += VL) step(__VA_ARGS__, at_, VL); \
         if (at_ < end_) step(__VA_ARGS__, at_, end_ - at_);             \
+    } while (0)
+
+/*
+ * The same for a step in two halves: NAME_head(..., i, n) gives what NAME_tail(that, ..., i, n) needs. The head of the next
+ * vector comes before the tail of this one, so that a root is ready where it is divided by.
+ */
+#define TN_EACH_VECTOR_AHEAD(lo, hi, name, ...)                                    \
+    do {                                                                           \
+        size_t at_ = (lo), end_ = (hi);                                            \
+        if (at_ + VL <= end_) {                                                    \
+            name##_lanes x_ = name##_head(__VA_ARGS__, at_, VL);                   \
+            for (; at_ + 2 * VL <= end_; at_ += VL) {                              \
+                const name##_lanes next_ = name##_head(__VA_ARGS__, at_ + VL, VL); \
+                name##_tail(x_, __VA_ARGS__, at_, VL);                             \
+                x_ = next_;                                                        \
+            }                                                                      \
+            name##_tail(x_, __VA_ARGS__, at_, VL);                                 \
+            at_ += VL;                                                             \
+        }                                                                          \
+        if (at_ < end_) {                                                          \
+            const name##_lanes x_ = name##_head(__VA_ARGS__, at_, end_ - at_);     \
+            name##_tail(x_, __VA_ARGS__, at_, end_ - at_);                         \
+        }                                                                          \
     } while (0)
 
 /* Asks for what comes 8 lines later: 5% faster where the arrays are in the second cache. */
