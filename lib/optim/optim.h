@@ -4,7 +4,7 @@
  *
  * The files in this folder are compiled once a vector level, as kernels are; each level's table lists its own
  * definitions, and tn_optim_find gives those of the level in use. So a step is written in place, on the vectors of
- * kernels/vec.h, and adding an optimizer is one file here and one line in optims.def (wrappers: wrappers.def). A file has, in this order:
+ * kernels/vec.h and vdiv.h, and adding an optimizer is one file here and one line in optims.def (wrappers: wrappers.def). A file has, in this order:
  *
  *   options      a struct of doubles and ints and its table of rows
  *   slots        which state each weight has
@@ -16,12 +16,12 @@
  *   definition   const tn_optim_def TN_OPTIM_DEF(NAME) = {...}
  *
  * A step reads every array once and writes it once: at more weights than a cache holds it can only be as fast as memory
- * is. It must use nothing but what vec.h has, so that all levels give the same bits, and must not swallow NaN.
+ * is. It must use nothing but what these have, so that all levels give the same bits, and must not swallow NaN.
  */
 #ifndef TN_OPTIM_H
 #define TN_OPTIM_H
 #include "internal.h"
-#include "kernels/vec.h"
+#include "kernels/vdiv.h"
 #include <float.h>
 #include <stdint.h>
 
