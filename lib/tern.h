@@ -601,7 +601,8 @@ typedef struct {
 /*
  * An optimizer is pure: it never counts its calls, allocates, or looks anything up. Scalars are double, per-weight
  * arithmetic is tn_real. A step is, for each group:
- *   reduce   for each of its tensors, whole: adds to acc (sums over the group, zero before), may write own
+ *   reduce   for each of its tensors, whole: adds to acc (sums over the group, zero before), may write own, slots and
+ *            scratch; on the caller's thread, may use tn_parallel
  *   decide   once: from acc, and what it left in shared at the last step, to shared
  *   update   for each tensor. TN_ELEMENT: over ranges [lo, hi) on any threads, own and shared are only read.
  *            TN_TENSOR: whole (0, n), one after the other on the caller's thread; may write own, may use tn_parallel.

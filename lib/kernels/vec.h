@@ -40,6 +40,9 @@ typedef int64_t VI;
 static inline V vfma(V a, V b, V c) {
     return fma(a, b, c);
 }
+static inline V vfnma(V a, V b, V c) { /* c - a b */
+    return fma(-a, b, c);
+}
 static inline V vsqrt(V a) {
     return sqrt(a);
 }
@@ -48,6 +51,9 @@ typedef uint32_t VU;
 typedef int32_t VI;
 static inline V vfma(V a, V b, V c) {
     return fmaf(a, b, c);
+}
+static inline V vfnma(V a, V b, V c) {
+    return fmaf(-a, b, c);
 }
 static inline V vsqrt(V a) {
     return sqrtf(a);
@@ -197,6 +203,9 @@ static inline V vset1(tn_real s) {
 static inline V vfma(V a, V b, V c) {
     return _mm256_fmadd_ps(a, b, c);
 }
+static inline V vfnma(V a, V b, V c) {
+    return _mm256_fnmadd_ps(a, b, c);
+}
 static inline V vsqrt(V a) {
     return _mm256_sqrt_ps(a);
 }
@@ -223,6 +232,9 @@ static inline V vset1(tn_real s) {
 }
 static inline V vfma(V a, V b, V c) {
     return _mm512_fmadd_ps(a, b, c);
+}
+static inline V vfnma(V a, V b, V c) {
+    return _mm512_fnmadd_ps(a, b, c);
 }
 static inline V vsqrt(V a) {
     return _mm512_sqrt_ps(a);
@@ -256,6 +268,9 @@ static inline V vfma(V a, V b, V c) {
     return TN_JOIN(_mm256_fmadd_ps(TN_LOW(a), TN_LOW(b), TN_LOW(c)),
                    _mm256_fmadd_ps(TN_HIGH(a), TN_HIGH(b), TN_HIGH(c)));
 }
+static inline V vfnma(V a, V b, V c) {
+    return vfma(-a, b, c);
+}
 static inline V vsqrt(V a) {
     return TN_JOIN(_mm256_sqrt_ps(TN_LOW(a)), _mm256_sqrt_ps(TN_HIGH(a)));
 }
@@ -284,6 +299,9 @@ static inline V vset1(tn_real s) {
 }
 static inline V vfma(V a, V b, V c) {
     return vfmaq_f32(c, a, b);
+}
+static inline V vfnma(V a, V b, V c) {
+    return vfmsq_f32(c, a, b);
 }
 static inline V vsqrt(V a) {
     return vsqrtq_f32(a);
@@ -408,27 +426,12 @@ static inline V vbehind_relu(V gy, V y) {
 #endif
 }
 
-/*
- * a / b for b >= 0, within 1.8 units of the last place, for loops that also take a root: the divider makes 16 floats in
- * 10 cycles and their roots in 12, one after the other, and the multipliers have little else to do. An integer
- * subtraction estimates y = 1 / b within 5.1%, a cubic step makes that 1.4e-4 and a Newton step rounding. Where b is 0,
- * near an end of the range, infinite or NaN, the lane is divided. (To correct q = a y by (a - b q) y instead would be
- * closer, but what is left of a small a is subnormal.)
- */
-static inline V vquotient(V a, V b) {
-#ifdef TN_DOUBLE
-    return a / b;
+/* a where any of these bits is set in `of`, else 0. */
+static inline V vwhere(V a, V of, VU bits) {
+#if defined(TN_LEVEL_AVX512)
+    return _mm512_maskz_mov_ps(_mm512_test_epi32_mask((__m512i)of, (__m512i)bits), a);
 #else
-    const VU least = vbits(vset1(0x1p-100f)), most = vbits(vset1(0x1p100f));
-    const VU above = vbits(b) - least, span = most - least;
-    const V one = vset1(1), minus_b = -b;
-    V y = vfrom_bits(0x7ef311c7u - vbits(b));
-    V e = vfma(minus_b, y, one);
-    y = vfma(vfma(e, e, e), y, y);
-    y = vfma(vfma(minus_b, y, one), y, y);
-    V q = a * y;
-    if (__builtin_expect(vany_above(above, span), 0)) q = vsel(VMASK(above > span), a / b, q);
-    return q;
+    return vsel(VMASK((vbits(of) & bits) == 0), vset1(0), a);
 #endif
 }
 

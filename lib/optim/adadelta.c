@@ -38,7 +38,7 @@ TN_STEP adadelta_step(const adadelta_coef c, const tn_opt_tensor p, size_t i, si
     const V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w), eps = vset1(c.eps);
     const V deltas = vget(p.slot[DELTAS] + i, n), take = vset1(c.one_minus_rho);
     const V squares = vflush(vfma(vset1(c.rho), vget(p.slot[SQUARES] + i, n), take * g * g));
-    const V delta = vquotient(vsqrt(deltas + eps), vsqrt(squares + eps)) * g;
+    const V delta = vsqrt(deltas + eps) * vrsqrt(squares + eps) * g;
     vput(p.slot[SQUARES] + i, n, squares);
     vput(p.slot[DELTAS] + i, n, vflush(vfma(vset1(c.rho), deltas, take * delta * delta)));
     vput(p.w + i, n, vfma(vset1(-c.lr), delta, w));

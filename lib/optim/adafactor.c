@@ -95,7 +95,7 @@ static void average(const tn_real *g, size_t rows, size_t cols, double take, tn_
 static inline __attribute__((always_inline)) V direction(const tn_real *g, const tn_real *variance,
                                                          tn_real factor, tn_real least, size_t i, size_t n) {
     const V v = vset1(factor) * vget(variance + i, n);
-    return vquotient(vget(g + i, n), vsqrt(vmax(vset1(least), v))); /* this way round NaN gets through */
+    return vover_root(vget(g + i, n), vsqrt(vmax(vset1(least), v))); /* this way round NaN gets through */
 }
 
 TN_STEP measure(const tn_real *g, const tn_real *variance, tn_real factor, tn_real least, double *lane,

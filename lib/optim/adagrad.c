@@ -37,7 +37,7 @@ TN_STEP adagrad_step(const adagrad_coef c, const tn_opt_tensor p, size_t i, size
     V w = vget(p.w + i, n), sum = vget(p.slot[SUM] + i, n);
     V g = vpenalized(vget(p.g + i, n), c.l2, w);
     sum = vflush(vfma(g, g, sum));
-    w = vfma(vset1(-c.lr), vquotient(g, vsqrt(sum) + vset1(c.eps)), w);
+    w = vfma(vset1(-c.lr), vover_root(g, vsqrt(sum) + vset1(c.eps)), w);
     vput(p.slot[SUM] + i, n, sum), vput(p.w + i, n, w);
 }
 

@@ -106,7 +106,7 @@ TN_STEP adam_step(const adam_coef c, const tn_opt_tensor p, int amsgrad, int cau
         vput(p.slot[LARGEST] + i, n, v);
     }
     V root = vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps));
-    const V step = vquotient(m, root);
+    const V step = vover_root(m, root);
     vput(p.w + i, n, vfma(vset1(-c.rate), step, vdecayed(w, step, c.shrink, cautious)));
 }
 

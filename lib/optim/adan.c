@@ -62,7 +62,7 @@ TN_STEP adan_step(const adan_coef c, const tn_opt_tensor p, int first, size_t i,
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[CHANGE] + i, n, v);
     vput(p.slot[SQUARES] + i, n, q), vput(p.slot[PREVIOUS] + i, n, vflush(g));
     const V root = vfma(vsqrt(q), vset1(c.root_corr), vset1(c.eps));
-    const V u = vquotient(vfma(vset1(c.of_m), m, vset1(c.of_v) * v), root);
+    const V u = vover_root(vfma(vset1(c.of_m), m, vset1(c.of_v) * v), root);
     vput(p.w + i, n, vfma(vset1(-c.rate), u, vshrunk(w, c.shrink)));
 }
 

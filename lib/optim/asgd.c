@@ -47,10 +47,9 @@ TN_STEP asgd_step(const asgd_coef c, const tn_opt_tensor p, int averages, size_t
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     w = vfma(vset1(-c.eta), g, vshrunk(w, c.shrink));
     vput(p.w + i, n, w);
-    if (averages) {
-        const V ax = vget(p.slot[AVERAGE] + i, n);
-        w = vfma(vset1(c.mu), w - ax, ax);
-    }
+    const V ax =
+        vget(p.slot[AVERAGE] + i, n); /* a line that is only written is fetched all the same, but late */
+    if (averages) w = vfma(vset1(c.mu), w - ax, ax);
     vput(p.slot[AVERAGE] + i, n, vflush(w));
 }
 

@@ -8,7 +8,9 @@
  *   u = m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps) + lambda w
  *   w = w - lr_t |w| / |u| u         norms of the whole tensor; the ratio is 1 where one of them is 0
  *
- * The ratio has to be known before the first weight moves: reduce makes u for its norm, update makes it again.
+ * The ratio has to be known before the first weight moves, so a step walks twice over memory: reduce moves m and v,
+ * update the weights. It finds u in scratch where a tensor fits a cache; of a larger one it makes u again from m and v, as
+ * memory is slower than that.
  */
 #include "optim.h"
 
@@ -28,6 +30,23 @@ static const tn_opt lamb_opts[] = {
 enum { FIRST, SECOND };
 enum { RATIO }; /* of own */
 
+/* The norms are summed in so many pieces of a tensor at most, cut by its size alone; a small tensor is one. */
+enum { PIECES = 64, LEAST_PIECE = 4096, ALONE = 16384 };
+/*
+ * Squares are summed in tn_real over so many elements, 16 to a lane, and on in double: to widen each would cost as much as
+ * the rest of the step. FAINT keeps the first sums from being subnormal; a sum that it or an overflow could spoil, as that
+ * of tiny or no weights, is made again in double alone.
+ */
+enum { BLOCK = 16 * TN_LANES };
+#define FAINT 0x1p-100
+#define LEAST 0x1p-60 /* mean square, against FAINT / 16 */
+
+typedef struct {
+    double w[PIECES], u[PIECES]; /* sums of squares */
+    tn_real step[];              /* u of each weight, up to KEPT */
+} lamb_scratch;
+enum { KEPT = 1 << 18 };
+
 static int lamb_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
     const size_t len = tn_elements(nd, dim);
     (void)hp;
@@ -36,13 +55,18 @@ static int lamb_slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
     return 2;
 }
 
+static size_t lamb_scratch_size(const void *hp, int nd, const int *dim) {
+    const size_t n = tn_elements(nd, dim);
+    (void)hp;
+    return sizeof(lamb_scratch) + (n <= KEPT ? n * sizeof(tn_real) : 0);
+}
+
 typedef struct {
-    tn_real rate, l2, beta1, one_minus_beta1, beta2, one_minus_beta2, eps, corr, root_corr;
+    tn_real l2, beta1, one_minus_beta1, beta2, one_minus_beta2, eps, corr, root_corr;
 } lamb_coef;
 
 static lamb_coef coefficients(const lamb_hp *h, const tn_tick *k, const tn_opt_tensor *p) {
-    return (lamb_coef){.rate = (tn_real)(h->lr * k->lr_mul * p->own[RATIO]),
-                       .l2 = tn_l2_of(h->weight_decay, k, p),
+    return (lamb_coef){.l2 = tn_l2_of(h->weight_decay, k, p),
                        .beta1 = (tn_real)h->beta1,
                        .one_minus_beta1 = (tn_real)(1 - h->beta1),
                        .beta2 = (tn_real)h->beta2,
@@ -53,45 +77,136 @@ static lamb_coef coefficients(const lamb_hp *h, const tn_tick *k, const tn_opt_t
 }
 
 typedef struct {
-    V w, m, v, u;
+    V w, u;
 } lamb_lanes;
 
+static inline V direction(const lamb_coef c, V m, V v, V w) {
+    const V root = vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps));
+    return vpenalized(vset1(c.corr) * vover_root(m, root), c.l2, w);
+}
+
+/* Moves m and v; leaves u where step is not NULL. */
 static inline __attribute__((always_inline)) lamb_lanes lamb_step(const lamb_coef c, const tn_opt_tensor p,
-                                                                  size_t i, size_t n) {
-    lamb_lanes x;
-    const V g = vget(p.g + i, n);
-    x.w = vget(p.w + i, n);
-    x.m = vsettled(vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g));
-    x.v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g)));
-    x.u = vset1(c.corr) * vquotient(x.m, vfma(vsqrt(x.v), vset1(c.root_corr), vset1(c.eps)));
-    x.u = vpenalized(x.u, c.l2, x.w);
-    return x;
+                                                                  tn_real *step, size_t i, size_t n) {
+    const V w = vget(p.w + i, n), g = vget(p.g + i, n);
+    const V m = vsettled(vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g));
+    const V v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g)));
+    const V u = direction(c, m, v, w);
+    vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
+    if (step) vput(step + i, n, u);
+    return (lamb_lanes){w, u};
 }
 
-TN_STEP measure(const lamb_coef c, const tn_opt_tensor p, double *of_w, double *of_u, size_t i, size_t n) {
-    const lamb_lanes x = lamb_step(c, p, i, n);
-    vadd_squares(of_w, x.w, i, n);
-    vadd_squares(of_u, x.u, i, n);
+static inline void add_lanes(double *lane, V sum) {
+    tn_real t[VL];
+    vstore(t, sum);
+    for (int l = 0; l < VL; l++) lane[l] += (double)t[l];
 }
 
-TN_STEP move(const lamb_coef c, const tn_opt_tensor p, size_t i, size_t n) {
-    const lamb_lanes x = lamb_step(c, p, i, n);
-    vput(p.slot[FIRST] + i, n, x.m), vput(p.slot[SECOND] + i, n, x.v);
-    vput(p.w + i, n, vfma(vset1(-c.rate), x.u, x.w));
+/* [lo, hi), of whole TN_LANES: every vector whose elements belong to the same lanes, then those of the next lanes. */
+static inline __attribute__((always_inline)) void measure_block(const lamb_coef c, const tn_opt_tensor p,
+                                                                tn_real *step, double of_w[TN_LANES],
+                                                                double of_u[TN_LANES], size_t lo, size_t hi) {
+    for (size_t lane = 0; lane < TN_LANES; lane += VL) {
+        lamb_lanes sum = {vset1((tn_real)FAINT), vset1((tn_real)FAINT)};
+        for (size_t i = lo + lane; i < hi; i += TN_LANES) {
+            const lamb_lanes x = lamb_step(c, p, step, i, VL);
+            sum.w = vfma(x.w, x.w, sum.w), sum.u = vfma(x.u, x.u, sum.u);
+        }
+        add_lanes(of_w + lane, sum.w), add_lanes(of_u + lane, sum.u);
+    }
+}
+/* What is left at the end of a piece. */
+TN_STEP measure_rest(const lamb_coef c, const tn_opt_tensor p, tn_real *step, double *of_w, double *of_u,
+                     size_t i, size_t n) {
+    const lamb_lanes x = lamb_step(c, p, step, i, n);
+    vadd_squares(of_w, x.w, i, n), vadd_squares(of_u, x.u, i, n);
+}
+
+typedef struct {
+    lamb_coef c;
+    const tn_opt_tensor *p;
+    size_t piece;
+} lamb_job;
+
+static void measure_piece(void *arg, size_t lo, size_t hi) {
+    const lamb_job *j = arg;
+    const lamb_coef c = j->c;
+    const tn_opt_tensor p = *j->p;
+    lamb_scratch *to = p.scratch;
+    double of_w[TN_LANES] = {0}, of_u[TN_LANES] = {0};
+    const size_t whole = lo + (hi - lo) / TN_LANES * TN_LANES;
+    for (size_t at = lo; at < whole; at += BLOCK) {
+        const size_t end = whole - at < BLOCK ? whole : at + BLOCK;
+        if (p.n <= KEPT)
+            measure_block(c, p, to->step, of_w, of_u, at, end);
+        else
+            measure_block(c, p, NULL, of_w, of_u, at, end);
+    }
+    TN_EACH_VECTOR(whole, hi, measure_rest, c, p, p.n <= KEPT ? to->step : NULL, of_w, of_u);
+    to->w[lo / j->piece] = tn_add_lanes(of_w), to->u[lo / j->piece] = tn_add_lanes(of_u);
+}
+
+TN_STEP square(double *lane, const tn_real *x, size_t i, size_t n) {
+    vadd_squares(lane, vget(x + i, n), i, n);
+}
+TN_STEP square_again(double *lane, const lamb_coef c, const tn_opt_tensor p, size_t i, size_t n) {
+    const V m = vget(p.slot[FIRST] + i, n), v = vget(p.slot[SECOND] + i, n);
+    vadd_squares(lane, direction(c, m, v, vget(p.w + i, n)), i, n);
+}
+
+static double total(const double *sum, size_t n) {
+    double all = 0;
+    for (size_t i = 0; i < n; i++) all += sum[i];
+    return all;
+}
+static int is_spoilt(double sum, size_t n) {
+    return !(sum >= LEAST * (double)n && sum < HUGE_VAL);
 }
 
 static void lamb_reduce(const void *hp, const tn_tick *k, const tn_opt_tensor *p, double acc[]) {
-    const lamb_coef c = coefficients(hp, k, p);
-    double of_w[TN_LANES] = {0}, of_u[TN_LANES] = {0};
+    lamb_job j = {.c = coefficients(hp, k, p), .p = p, .piece = p->n};
+    const lamb_scratch *from = p->scratch;
     (void)acc;
-    TN_EACH_VECTOR(0, p->n, measure, c, *p, of_w, of_u);
-    const double w = sqrt(tn_add_lanes(of_w)), u = sqrt(tn_add_lanes(of_u));
-    p->own[RATIO] = w == 0 || u == 0 ? 1 : w / u;
+    if (p->n > ALONE) {
+        j.piece = (p->n + PIECES * TN_LANES - 1) / (PIECES * TN_LANES) * TN_LANES;
+        if (j.piece < LEAST_PIECE) j.piece = LEAST_PIECE;
+    }
+    tn_parallel_range(p->n, j.piece, measure_piece, &j);
+    const size_t pieces = (p->n + j.piece - 1) / j.piece;
+    double w = total(from->w, pieces), u = total(from->u, pieces);
+    if (is_spoilt(w, p->n)) {
+        double lane[TN_LANES] = {0};
+        TN_EACH_VECTOR(0, p->n, square, lane, p->w);
+        w = tn_add_lanes(lane);
+    }
+    if (is_spoilt(u, p->n)) {
+        double lane[TN_LANES] = {0};
+        if (p->n <= KEPT)
+            TN_EACH_VECTOR(0, p->n, square, lane, from->step);
+        else
+            TN_EACH_VECTOR(0, p->n, square_again, lane, j.c, *p);
+        u = tn_add_lanes(lane);
+    }
+    p->own[RATIO] = w == 0 || u == 0 ? 1 : sqrt(w) / sqrt(u);
+}
+
+TN_STEP move(tn_real *w, const tn_real *step, tn_real rate, size_t i, size_t n) {
+    vput(w + i, n, vfma(vset1(-rate), vget(step + i, n), vget(w + i, n)));
+}
+TN_STEP move_again(const lamb_coef c, const tn_opt_tensor p, tn_real rate, size_t i, size_t n) {
+    const V w = vget(p.w + i, n), m = vget(p.slot[FIRST] + i, n), v = vget(p.slot[SECOND] + i, n);
+    vput(p.w + i, n, vfma(vset1(-rate), direction(c, m, v, w), w));
 }
 
 static void lamb_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
+    const lamb_scratch *from = p->scratch;
     const lamb_coef c = coefficients(hp, k, p);
-    TN_EACH_VECTOR(lo, hi, move, c, *p);
+    const tn_real rate = (tn_real)(((const lamb_hp *)hp)->lr * k->lr_mul * p->own[RATIO]);
+    if (p->n <= KEPT)
+        TN_EACH_VECTOR(lo, hi, move, p->w, from->step, rate);
+    else
+        TN_EACH_VECTOR(lo, hi, move_again, c, *p, rate);
 }
 
 /* Not a factor that all tensors share, so no shrink: of the step, rate lambda w is the decay's. */
@@ -146,6 +261,7 @@ const tn_optim_def TN_OPTIM_DEF(lamb) = {
     .hp = lamb_opts,
     .scope = TN_ELEMENT,
     .slots = lamb_slots,
+    .scratch = lamb_scratch_size,
     .reduce = lamb_reduce,
     .update = lamb_update,
     .decay_part = lamb_decay_part,

@@ -65,7 +65,7 @@ TN_STEP nadam_step(const nadam_coef c, const tn_opt_tensor p, size_t i, size_t n
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
     const V root = vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps));
     const V ahead = vfma(vset1(c.of_g), g, vset1(c.of_m) * m);
-    vput(p.w + i, n, vfma(vset1(-c.lr), vquotient(ahead, root), vshrunk(w, c.shrink)));
+    vput(p.w + i, n, vfma(vset1(-c.lr), vover_root(ahead, root), vshrunk(w, c.shrink)));
 }
 
 static void nadam_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {

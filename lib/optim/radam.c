@@ -61,7 +61,7 @@ TN_STEP radam_step(const radam_coef c, const tn_opt_tensor p, int adaptive, size
     const V m = vsettled(vfma(vset1(c.beta1), vget(p.slot[FIRST] + i, n), vset1(c.one_minus_beta1) * g));
     const V v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g)));
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
-    const V step = adaptive ? vquotient(m, vsqrt(v) + vset1(c.eps)) : m;
+    const V step = adaptive ? vover_root(m, vsqrt(v) + vset1(c.eps)) : m;
     vput(p.w + i, n, vfma(vset1(-c.rate), step, vshrunk(w, c.shrink)));
 }
 

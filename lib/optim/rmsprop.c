@@ -46,9 +46,14 @@ typedef struct {
     tn_real lr, alpha, one_minus_alpha, eps, l2, momentum;
 } rmsprop_coef;
 
+typedef struct {
+    V w, g, root;
+} rmsprop_lanes;
+
 /* buf and avg are NULL in the forms that have none; each call in update is compiled for its own form. */
-TN_STEP rmsprop_step(const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, tn_real *avg, size_t i,
-                     size_t n) {
+TN_HALF(rmsprop_lanes)
+rmsprop_head(const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, tn_real *avg, size_t i, size_t n) {
+    (void)buf;
     V w = vget(p.w + i, n), g = vpenalized(vget(p.g + i, n), c.l2, w);
     V sq = vfma(vset1(c.alpha), vget(p.slot[SQUARE_AVG] + i, n), vsquared(c.one_minus_alpha, g));
     V var = sq = vflush(sq);
@@ -59,12 +64,18 @@ TN_STEP rmsprop_step(const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, 
         vput(avg + i, n, mean);
         var = vmax(vset1(0), vfma(-mean, mean, var)); /* this way round NaN gets through */
     }
-    V step = vquotient(g, vsqrt(var) + vset1(c.eps));
+    return (rmsprop_lanes){w, g, vsqrt(var) + vset1(c.eps)};
+}
+TN_HALF(void)
+rmsprop_tail(const rmsprop_lanes x, const rmsprop_coef c, const tn_opt_tensor p, tn_real *buf, tn_real *avg,
+             size_t i, size_t n) {
+    (void)avg;
+    V step = vover_root(x.g, x.root);
     if (buf) {
         step = vflush(vfma(vset1(c.momentum), vget(buf + i, n), step));
         vput(buf + i, n, step);
     }
-    vput(p.w + i, n, vfma(vset1(-c.lr), step, w));
+    vput(p.w + i, n, vfma(vset1(-c.lr), step, x.w));
 }
 
 static void rmsprop_update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
@@ -78,13 +89,13 @@ static void rmsprop_update(const void *hp, const tn_tick *k, const tn_opt_tensor
     const int moving = h->momentum != 0;
     tn_real *buf = moving ? p->slot[1] : NULL, *avg = h->centered ? p->slot[1 + moving] : NULL;
     if (buf && avg)
-        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, buf, avg);
+        TN_EACH_VECTOR_AHEAD(lo, hi, rmsprop, c, *p, buf, avg);
     else if (buf)
-        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, buf, NULL);
+        TN_EACH_VECTOR_AHEAD(lo, hi, rmsprop, c, *p, buf, NULL);
     else if (avg)
-        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, NULL, avg);
+        TN_EACH_VECTOR_AHEAD(lo, hi, rmsprop, c, *p, NULL, avg);
     else
-        TN_EACH_VECTOR(lo, hi, rmsprop_step, c, *p, NULL, NULL);
+        TN_EACH_VECTOR_AHEAD(lo, hi, rmsprop, c, *p, NULL, NULL);
 }
 
 /* ---- tern explain ---- */

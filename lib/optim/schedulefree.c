@@ -100,7 +100,7 @@ TN_STEP free_step(const free_coef c, const tn_opt_tensor p, int scaled, size_t i
         const V v =
             vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vset1(c.one_minus_beta2) * u * u));
         vput(p.slot[SECOND] + i, n, v);
-        u = vquotient(u, vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps)));
+        u = vover_root(u, vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps)));
     }
     u = vpenalized(u, c.l2, y);
     vput(p.slot[ITERATE] + i, n, vflush(vfma(vset1(-c.rate_z), u, z)));

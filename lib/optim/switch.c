@@ -55,7 +55,7 @@ TN_STEP adam_step(const switch_coef c, const tn_opt_tensor p, size_t i, size_t n
     const V v = vflush(vfma(vset1(c.beta2), vget(p.slot[SECOND] + i, n), vsquared(c.one_minus_beta2, g)));
     vput(p.slot[FIRST] + i, n, m), vput(p.slot[SECOND] + i, n, v);
     const V root = vfma(vsqrt(v), vset1(c.root_corr), vset1(c.eps));
-    vput(p.w + i, n, vfma(vset1(-c.rate), vquotient(m, root), vshrunk(w, c.shrink)));
+    vput(p.w + i, n, vfma(vset1(-c.rate), vover_root(m, root), vshrunk(w, c.shrink)));
 }
 
 TN_STEP sgd_step(const switch_coef c, const tn_opt_tensor p, int first, size_t i, size_t n) {
