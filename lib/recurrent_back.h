@@ -22,9 +22,25 @@ typedef struct {
     tn_real
         *turned; /* own kernels: of each group of chunks (I + 1 + padded + 1, blocks padded), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
+    int *lists;            /* of each worker: room for a chunk's lists turned; or NULL */
+    tn_real *lists_v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
+
+/* The lists of a chunk's x, turned: start has I + 1 places a piece of the rows of all steps, and one. */
+typedef struct {
+    int pieces, *start, *at;
+    tn_real *v;
+} tn_recurrent_turned;
+/* Places of start; of at and v. */
+size_t tn_recurrent_turned_len(const tn_recurrent *), tn_recurrent_turned_room(const tn_recurrent *);
+/* 0: there are no lists. */
+int tn_recurrent_turn(const tn_recurrent *, int chunk, tn_recurrent_turned *);
+/* Where piece i of the rows begins. */
+static inline int tn_recurrent_turned_at(int rows, int i, int pieces) {
+    return (int)((long)rows * i / pieces);
+}
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */
 static inline int tn_recurrent_block(const tn_recurrent *r, int i, int state) {

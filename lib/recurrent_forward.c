@@ -11,8 +11,10 @@ typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
     const tn_real *x, *w_ih, *w_hh, *b_ih, *b_hh;
-    tn_real *packed; /* own kernels: for each panel of units, its gates */
-    tn_real *z;      /* OpenBLAS: (N, blocks, padded) */
+    tn_real *packed;   /* own kernels: for each panel of units, its gates */
+    tn_real *packed_x; /* for each panel of units, the rows for x and the bias, of all gates side by side */
+    int *finite;       /* are they, of each panel */
+    tn_real *z;        /* OpenBLAS: (N, blocks, padded) */
     tn_real *y, *last_h, *last_c;
 } job;
 
@@ -26,6 +28,11 @@ static int h_rows(const tn_recurrent *r) {
 
 /* ---- packing ---- */
 
+/* Of a zero the sign goes: then a sum that has passed the bias is no -0, whatever zeros were added before. */
+static void put_bias(const tn_real *bias, int n, tn_real *out) {
+    for (int i = 0; i < n; i++) out[i] = bias ? bias[i] + 0 : 0;
+}
+
 /* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
 static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
                            const tn_real *bias, tn_real *out) {
@@ -34,13 +41,30 @@ static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *fr
     size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
     memset(out + done, 0, (len - done) * sizeof *out);
     j->k->transpose(cols, depth, from + first * depth, depth, out, w);
-    if (bias) memcpy(out + len - (size_t)w, bias + first, (size_t)cols * sizeof *out);
+    put_bias(bias ? bias + first : NULL, cols, out + len - (size_t)w);
     return out + len;
 }
 
 /* Reals for each unit. */
 static size_t packed_unit_len(const tn_recurrent *r) {
     return (size_t)(r->gates * (x_rows(r) + h_rows(r)));
+}
+
+/* The same weights once more, a row all gates of the units: what x's lists meet, unless it is infinite or NaN. */
+static void pack_x(const job *j, int u, int w) {
+    const tn_recurrent *r = j->r;
+    int cols = r->hidden - u < w ? r->hidden - u : w;
+    ptrdiff_t row = (ptrdiff_t)r->gates * w, len = row * x_rows(r);
+    tn_real *out = j->packed_x + (ptrdiff_t)u * r->gates * x_rows(r);
+    int bad = 0;
+    if (cols < w) memset(out, 0, (size_t)len * sizeof *out);
+    for (int g = 0; g < r->gates; g++) {
+        ptrdiff_t first = (ptrdiff_t)g * r->hidden + u;
+        j->k->transpose(cols, r->in, j->w_ih + first * r->in, r->in, out + g * w, row);
+        put_bias(j->b_ih ? j->b_ih + first : NULL, cols, out + r->in * row + g * w);
+    }
+    for (ptrdiff_t i = 0; i < len - row; i++) bad |= out[i] - out[i] != 0;
+    j->finite[u / j->k->panel] = !bad;
 }
 
 static void pack_units(void *arg, int chunk) {
@@ -52,6 +76,7 @@ static void pack_units(void *arg, int chunk) {
         out = pack_panel(j, g, u, w, j->w_ih, r->in, x_rows(r), j->b_ih, out);
         out = pack_panel(j, g, u, w, j->w_hh, r->hidden, h_rows(r), j->b_hh, out);
     }
+    if (j->packed_x) pack_x(j, u, w);
 }
 
 /* ---- one step ---- */
@@ -109,19 +134,28 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
     int skip = r->from_zero && t == (r->reverse ? r->steps - 1 : 0) ? r->padded : 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
+    tn_sparse_rows x = {.add = 0};
+    int lists = j->packed_x && tn_recurrent_lists(r, r0 / r->each, t, &x);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         int row = r->blocks * w,
             whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
         tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
+        if (lists) {
+            x.w = r->gates * w, x.b = j->packed_x + (ptrdiff_t)u * r->gates * kx, x.ldb = x.w;
+            x.c = z, x.ldc = row;
+            j->k->sparse_rows(&x);
+        }
         for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
             p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
             fetch_next(j, t, r0, r1, i++, products, &p);
-            j->k->panel_product(&p);
-            if (g < whole && !skip) continue;
+            if (!lists) {
+                j->k->panel_product(&p);
+                if (g < whole && !skip) continue;
+                p.soon[0] = p.soon[1] = NULL;
+            }
             p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
             p.c = z + (g < whole ? g : g + 1) * w, p.add = g < whole;
-            p.soon[0] = p.soon[1] = NULL;
             j->k->panel_product(&p);
             p.add = 0;
         }
@@ -183,6 +217,7 @@ static void forward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
     int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
+    tn_recurrent_list(r, chunk, j->x);
     for (int s = 0; s < r->steps; s++) {
         int t = r->reverse ? r->steps - 1 - s : s;
         put_input(j, t, r0, r1);
@@ -216,7 +251,15 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
     tn_place place = tn_mark(y->tape);
     if (tn_gemm_own()) {
         j.packed = tn_scratch(y->tape, (size_t)r->padded * packed_unit_len(r) * sizeof *j.packed);
-        tn_parallel((r->padded + j.k->panel - 1) / j.k->panel, pack_units, &j);
+        const int panels = (r->padded + j.k->panel - 1) / j.k->panel;
+        if (r->list_start) {
+            j.packed_x =
+                tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * x_rows(r)) * sizeof *j.packed_x);
+            j.finite = tn_scratch(y->tape, (size_t)panels * sizeof *j.finite);
+        }
+        tn_parallel(panels, pack_units, &j);
+        for (int i = 0; j.packed_x && i < panels; i++)
+            if (!j.finite[i]) j.packed_x = NULL;
     } else {
         size_t bytes = (size_t)r->rows * (size_t)(r->blocks * r->padded) * sizeof *j.z;
         j.z = memset(tn_scratch(y->tape, bytes), 0, bytes);

@@ -33,6 +33,11 @@ void tn_recurrent_weights_room(job *j, tn_tape *t) {
     size_t bytes = part_len(r) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
+    if (r->list_start) {
+        size_t room = tn_recurrent_turned_room(r), slots = (size_t)tn_worker_slots();
+        j->lists = tn_scratch(t, slots * (room + tn_recurrent_turned_len(r)) * sizeof *j->lists);
+        j->lists_v = tn_scratch(t, slots * room * sizeof *j->lists_v);
+    }
 }
 
 /* ---- a chunk's part ---- */
@@ -70,11 +75,43 @@ static void chunk_rows(const job *j, int group, int row0, int g, int lo, int hi,
     }
 }
 
-static void chunk_block(const job *j, int group, int row0, int g, int begun) {
+/*
+ * x's rows by block g, through its lists. The bias's row, which is not in them, tells whether the gradients are finite: it
+ * is their sum.
+ */
+static void chunk_lists(const job *j, int group, int row0, int g, const tn_recurrent_turned *x, int begun) {
+    const tn_recurrent *r = j->r;
+    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, all = (ptrdiff_t)tn_recurrent_len_of(r, row0);
+    tn_real *out = j->turned + (size_t)group * part_len(r) + (ptrdiff_t)g * r->padded;
+    int bad = 0;
+    chunk_rows(j, group, row0, g, r->in, r->in + 1, 0, all, begun);
+    for (int u = 0; u < r->padded; u++) bad |= out[r->in * row + u] - out[r->in * row + u] != 0;
+    if (bad) chunk_rows(j, group, row0, g, 0, r->in, 0, all, begun);
+    const tn_real *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
+    for (int i = 0; i < x->pieces && !bad; i++)
+        for (int u = 0, w; u < r->padded; u += w) {
+            w = tn_recurrent_units(r, j->k, u);
+            j->k->sparse_rows(&(tn_sparse_rows){
+                .m = r->in,
+                .w = w,
+                .start = x->start + i * (r->in + 1),
+                .at = x->at,
+                .v = x->v,
+                .b = right + all * u + (ptrdiff_t)tn_recurrent_turned_at((int)all, i, x->pieces) * w,
+                .ldb = w,
+                .c = out + u,
+                .ldc = row,
+                .add = begun || i});
+        }
+}
+
+static void chunk_block(const job *j, int group, int row0, int g, const tn_recurrent_turned *lists,
+                        int begun) {
     const tn_recurrent *r = j->r;
     ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = all / r->steps;
     int lo = first_row(r, g), hi = end_row(r, g), x = r->in + 1,
         state_end = hi < x + r->padded ? hi : x + r->padded;
+    if (lists && lo == 0) chunk_lists(j, group, row0, g, lists, begun), lo = x;
     if (!r->from_zero) {
         chunk_rows(j, group, row0, g, lo, hi, 0, all, begun);
         return;
@@ -86,7 +123,16 @@ static void chunk_block(const job *j, int group, int row0, int g, int begun) {
 }
 
 void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
-    for (int g = 0; g < j->r->blocks; g++) chunk_block(j, group, tn_recurrent_row(j->r, chunk), g, begun);
+    size_t room = tn_recurrent_turned_room(j->r), len = tn_recurrent_turned_len(j->r),
+           worker = (size_t)tn_worker();
+    tn_recurrent_turned x;
+    if (j->lists) {
+        x.start = j->lists + worker * (room + len);
+        x.at = x.start + len, x.v = j->lists_v + worker * room;
+    }
+    int lists = j->lists && tn_recurrent_turn(j->r, chunk, &x);
+    for (int g = 0; g < j->r->blocks; g++)
+        chunk_block(j, group, tn_recurrent_row(j->r, chunk), g, lists ? &x : NULL, begun);
 }
 
 /* ---- all parts ---- */

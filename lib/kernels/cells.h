@@ -46,4 +46,18 @@ typedef struct {
     const void *soon[2]; /* memory that will be used soon, to be fetched meanwhile; or NULL */
     size_t soon_len[2];  /* bytes */
 } tn_panel_product;
+
+/*
+ * C (m x w, row stride ldc) = A by b (row stride ldb), or += with add. Of row i of A the elements start[i] ...
+ * start[i + 1] - 1, v in column at (ascending); what is not listed is skipped.
+ */
+typedef struct {
+    int m, w; /* w: whole vectors */
+    const int *start, *at;
+    const tn_real *v, *b;
+    ptrdiff_t ldb;
+    tn_real *c;
+    ptrdiff_t ldc;
+    int add;
+} tn_sparse_rows;
 #endif
