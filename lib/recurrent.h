@@ -24,14 +24,14 @@ typedef struct {
     int from_zero;     /* more than one step, the first from a state of zeros, whose products are left out */
     const int *length; /* of each row's sequence, or NULL: all of them T */
     int padded;        /* H filled up to whole vectors: units beyond H are 0 */
-    int x_at, h_at, stride;    /* where x and the state begin in a row of edge; from row to row */
-    int each;                  /* rows of the batch a chunk, which goes through all steps on its own */
-    tn_real *edge;             /* chunk by chunk (T + 1, its rows, stride) */
-    tn_real *c;                /* LSTM (T + 1, N, padded) */
-    int kept_len;              /* reals a unit that the cell keeps */
-    tn_real *kept;             /* (T, N, padded, kept_len) */
-    int *list_start, *list_at; /* of each row and step what is not 0 of [x, 1], recurrent_sparse.c; or NULL */
-    tn_real *list_v;
+    int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
+    int each;               /* rows of the batch a chunk, which goes through all steps on its own */
+    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride) */
+    tn_real *c;             /* LSTM (T + 1, N, padded) */
+    int kept_len;           /* reals a unit that the cell keeps */
+    tn_real *kept;          /* (T, N, padded, kept_len) */
+    uint64_t *bits; /* chunk by chunk, step by step of a row of [x, 1] what is not 0; NULL: not looked for */
+    int *sparse;    /* of each chunk: x is mostly 0 */
 } tn_recurrent;
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
@@ -66,11 +66,13 @@ static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) 
 static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
     return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
 }
-/* Room for the lists of a batch; those of a chunk, unless its x is mostly not 0. */
-void tn_recurrent_lists_room(tn_recurrent *, tn_tape *);
-void tn_recurrent_list(const tn_recurrent *, int chunk, const tn_real *x);
-/* The left factor of a step's product with the input's weights and bias; 0: there are no lists. */
-int tn_recurrent_lists(const tn_recurrent *, int chunk, int t, tn_sparse_rows *);
+/* recurrent_sparse.c: room; marks a chunk's [x, 1], which stand in edge; rows of a marked chunk from step t on. */
+void tn_recurrent_bits_room(tn_recurrent *, tn_tape *);
+void tn_recurrent_mark(const tn_recurrent *, const tn_kernels_t *, int chunk);
+void tn_recurrent_marked(const tn_recurrent *, int chunk, int t, tn_sparse_rows *);
+static inline int tn_recurrent_sparse(const tn_recurrent *r, int chunk) {
+    return r->bits && r->sparse[chunk];
+}
 /* Part i of n of some memory. */
 static inline void tn_share(const void *from, size_t bytes, int i, int n, const void **at, size_t *len) {
     size_t lo = bytes * (size_t)i / (size_t)n, hi = bytes * (size_t)(i + 1) / (size_t)n;

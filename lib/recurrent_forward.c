@@ -29,8 +29,8 @@ static int h_rows(const tn_recurrent *r) {
 /* ---- packing ---- */
 
 /* Of a zero the sign goes: then a sum that has passed the bias is no -0, whatever zeros were added before. */
-static void put_bias(const tn_real *bias, int n, tn_real *out) {
-    for (int i = 0; i < n; i++) out[i] = bias ? bias[i] + 0 : 0;
+static void put_bias(const tn_real *bias, int n, int w, tn_real *out) {
+    for (int i = 0; i < w; i++) out[i] = bias && i < n ? bias[i] + 0 : 0;
 }
 
 /* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
@@ -41,7 +41,7 @@ static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *fr
     size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
     memset(out + done, 0, (len - done) * sizeof *out);
     j->k->transpose(cols, depth, from + first * depth, depth, out, w);
-    put_bias(bias ? bias + first : NULL, cols, out + len - (size_t)w);
+    put_bias(bias ? bias + first : NULL, cols, w, out + len - (size_t)w);
     return out + len;
 }
 
@@ -50,20 +50,27 @@ static size_t packed_unit_len(const tn_recurrent *r) {
     return (size_t)(r->gates * (x_rows(r) + h_rows(r)));
 }
 
-/* The same weights once more, a row all gates of the units: what x's lists meet, unless it is infinite or NaN. */
+/* Units that go through the cell together: a cell of one gate takes several panels. */
+static int wide_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {
+    int w = r->gates == 1 ? 4 * k->panel : k->panel;
+    return r->padded - u < w ? r->padded - u : w;
+}
+
+/* [x, 1]'s weights once more, a row all gates of the units that go together: for a sparse x, unless one is not finite. */
 static void pack_x(const job *j, int u, int w) {
     const tn_recurrent *r = j->r;
-    int cols = r->hidden - u < w ? r->hidden - u : w;
-    ptrdiff_t row = (ptrdiff_t)r->gates * w, len = row * x_rows(r);
-    tn_real *out = j->packed_x + (ptrdiff_t)u * r->gates * x_rows(r);
-    int bad = 0;
-    if (cols < w) memset(out, 0, (size_t)len * sizeof *out);
-    for (int g = 0; g < r->gates; g++) {
+    int cols = r->hidden - u < w ? r->hidden - u : w, bad = 0;
+    int first_unit = r->gates == 1 ? u / (4 * j->k->panel) * 4 * j->k->panel : u;
+    ptrdiff_t row = (ptrdiff_t)r->gates * wide_units(r, j->k, first_unit);
+    tn_real *out = j->packed_x + (ptrdiff_t)first_unit * r->gates * x_rows(r) + (u - first_unit);
+    for (int g = 0; g < r->gates; g++, out += w) {
         ptrdiff_t first = (ptrdiff_t)g * r->hidden + u;
-        j->k->transpose(cols, r->in, j->w_ih + first * r->in, r->in, out + g * w, row);
-        put_bias(j->b_ih ? j->b_ih + first : NULL, cols, out + r->in * row + g * w);
+        for (int p = 0; cols < w && p < r->in; p++) memset(out + p * row, 0, (size_t)w * sizeof *out);
+        j->k->transpose(cols, r->in, j->w_ih + first * r->in, r->in, out, row);
+        put_bias(j->b_ih ? j->b_ih + first : NULL, cols, w, out + r->in * row);
+        for (int p = 0; p < r->in; p++)
+            for (int i = 0; i < w; i++) bad |= out[p * row + i] - out[p * row + i] != 0;
     }
-    for (ptrdiff_t i = 0; i < len - row; i++) bad |= out[i] - out[i] != 0;
     j->finite[u / j->k->panel] = !bad;
 }
 
@@ -134,33 +141,37 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
     int skip = r->from_zero && t == (r->reverse ? r->steps - 1 : 0) ? r->padded : 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
-    tn_sparse_rows x = {.add = 0};
-    int lists = j->packed_x && tn_recurrent_lists(r, r0 / r->each, t, &x);
-    for (int u = 0, w; u < r->padded; u += w) {
-        w = tn_recurrent_units(r, j->k, u);
-        int row = r->blocks * w,
+    tn_sparse_rows x;
+    int sparse = j->packed_x && tn_recurrent_sparse(r, r0 / r->each);
+    if (sparse) tn_recurrent_marked(r, r0 / r->each, t, &x);
+    for (int u0 = 0, all; u0 < r->padded; u0 += all) {
+        all = wide_units(r, j->k, u0);
+        int row = r->blocks * all,
             whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
-        tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
-        if (lists) {
-            x.w = r->gates * w, x.b = j->packed_x + (ptrdiff_t)u * r->gates * kx, x.ldb = x.w;
+        if (sparse) {
+            x.w = r->gates * all, x.b = j->packed_x + (ptrdiff_t)u0 * r->gates * kx, x.ldb = x.w;
             x.c = z, x.ldc = row;
             j->k->sparse_rows(&x);
         }
-        for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
-            p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
-            fetch_next(j, t, r0, r1, i++, products, &p);
-            if (!lists) {
+        for (int u = u0, w; u < u0 + all; u += w) {
+            w = tn_recurrent_units(r, j->k, u);
+            tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
+            for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
+                p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + (u - u0) + g * w;
+                fetch_next(j, t, r0, r1, i++, products, &p);
+                if (!sparse) {
+                    j->k->panel_product(&p);
+                    if (g < whole && !skip) continue;
+                    p.soon[0] = p.soon[1] = NULL;
+                }
+                p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
+                p.c = z + (u - u0) + (g < whole ? g : g + 1) * w, p.add = g < whole;
                 j->k->panel_product(&p);
-                if (g < whole && !skip) continue;
-                p.soon[0] = p.soon[1] = NULL;
+                p.add = 0;
             }
-            p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
-            p.c = z + (g < whole ? g : g + 1) * w, p.add = g < whole;
-            j->k->panel_product(&p);
-            p.add = 0;
         }
-        tn_cell_rows s = cell_rows(j, t, r0, r1, u);
-        s.units = w, s.z = z, s.z_row = row, s.z_block = w;
+        tn_cell_rows s = cell_rows(j, t, r0, r1, u0);
+        s.units = all, s.z = z, s.z_row = row, s.z_block = all;
         j->k->cell[r->cell](&s);
     }
 }
@@ -217,10 +228,11 @@ static void forward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
     int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
-    tn_recurrent_list(r, chunk, j->x);
+    for (int t = 0; r->bits && t < r->steps; t++) put_input(j, t, r0, r1);
+    if (r->bits) tn_recurrent_mark(r, j->k, chunk);
     for (int s = 0; s < r->steps; s++) {
         int t = r->reverse ? r->steps - 1 - s : s;
-        put_input(j, t, r0, r1);
+        if (!r->bits) put_input(j, t, r0, r1);
         if (j->packed)
             own_step(j, t, r0, r1);
         else
@@ -252,7 +264,7 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
     if (tn_gemm_own()) {
         j.packed = tn_scratch(y->tape, (size_t)r->padded * packed_unit_len(r) * sizeof *j.packed);
         const int panels = (r->padded + j.k->panel - 1) / j.k->panel;
-        if (r->list_start) {
+        if (r->bits) {
             j.packed_x =
                 tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * x_rows(r)) * sizeof *j.packed_x);
             j.finite = tn_scratch(y->tape, (size_t)panels * sizeof *j.finite);

@@ -15,28 +15,23 @@ enum { STEP_K = 112 };
 
 /* Rows of the transposed gradient that a block of dg meets: of a GRU's n the parts of input and state are apart. */
 static int first_row(const tn_recurrent *r, int block) {
-    return r->cell == TN_GRU && block == 3 ? r->in + 1 : 0;
+    return r->cell == TN_GRU && block == 3 ? r->in : 0;
 }
 static int end_row(const tn_recurrent *r, int block) {
-    int x = r->in + 1;
-    return r->cell != TN_GRU || block == 1 || block == 2 ? x + r->padded : block ? x + r->padded + 1 : x;
-}
-
-/* Reals of one group's part. */
-static size_t part_len(const tn_recurrent *r) {
-    return (size_t)(r->in + 1 + r->padded + 1) * (size_t)(r->blocks * r->padded);
+    return r->in + 1 + (r->cell == TN_GRU && !block ? 0 : r->padded);
 }
 
 void tn_recurrent_weights_room(job *j, tn_tape *t) {
     const tn_recurrent *r = j->r;
     if (!j->panels) return;
-    size_t bytes = part_len(r) * sizeof *j->turned;
+    size_t bytes = tn_recurrent_part(r) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
-    if (r->list_start) {
-        size_t room = tn_recurrent_turned_room(r), slots = (size_t)tn_worker_slots();
-        j->lists = tn_scratch(t, slots * (room + tn_recurrent_turned_len(r)) * sizeof *j->lists);
-        j->lists_v = tn_scratch(t, slots * room * sizeof *j->lists_v);
+    if (r->bits) {
+        size_t lists = (size_t)tn_worker_slots() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
+        j->len = tn_scratch(t, lists * sizeof *j->len);
+        j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
+        j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
     }
 }
 
@@ -55,7 +50,7 @@ static void chunk_rows(const job *j, int group, int row0, int g, int lo, int hi,
     int pieces = (int)((to - from + STEP_K - 1) / STEP_K);
     const tn_real *left = tn_recurrent_edge(r, r->reverse, row0) + r->x_at + lo,
                   *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
-    tn_real *out = j->turned + (size_t)group * part_len(r) + lo * row + (ptrdiff_t)g * r->padded;
+    tn_real *out = j->turned + (size_t)group * tn_recurrent_part(r) + lo * row + (ptrdiff_t)g * r->padded;
     for (int i = 0; i < pieces && lo < hi; i++) {
         ptrdiff_t p = from + piece_at(to - from, i, pieces),
                   k = from + piece_at(to - from, i + 1, pieces) - p;
@@ -75,64 +70,61 @@ static void chunk_rows(const job *j, int group, int row0, int g, int lo, int hi,
     }
 }
 
-/*
- * x's rows by block g, through its lists. The bias's row, which is not in them, tells whether the gradients are finite: it
- * is their sum.
- */
-static void chunk_lists(const job *j, int group, int row0, int g, const tn_recurrent_turned *x, int begun) {
+/* x's rows by block g through their lists, those of this worker. */
+static void chunk_lists(const job *j, int group, int row0, int g, int begun) {
     const tn_recurrent *r = j->r;
     ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, all = (ptrdiff_t)tn_recurrent_len_of(r, row0);
-    tn_real *out = j->turned + (size_t)group * part_len(r) + (ptrdiff_t)g * r->padded;
-    int bad = 0;
-    chunk_rows(j, group, row0, g, r->in, r->in + 1, 0, all, begun);
-    for (int u = 0; u < r->padded; u++) bad |= out[r->in * row + u] - out[r->in * row + u] != 0;
-    if (bad) chunk_rows(j, group, row0, g, 0, r->in, 0, all, begun);
+    size_t list = (size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
     const tn_real *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
-    for (int i = 0; i < x->pieces && !bad; i++)
+    tn_real *out = j->turned + (size_t)group * tn_recurrent_part(r) + (ptrdiff_t)g * r->padded;
+    for (ptrdiff_t p = 0; p < all; p += TN_RECURRENT_PIECE, list += (size_t)r->in + 1)
         for (int u = 0, w; u < r->padded; u += w) {
             w = tn_recurrent_units(r, j->k, u);
-            j->k->sparse_rows(&(tn_sparse_rows){
-                .m = r->in,
-                .w = w,
-                .start = x->start + i * (r->in + 1),
-                .at = x->at,
-                .v = x->v,
-                .b = right + all * u + (ptrdiff_t)tn_recurrent_turned_at((int)all, i, x->pieces) * w,
-                .ldb = w,
-                .c = out + u,
-                .ldc = row,
-                .add = begun || i});
+            j->k->sparse_lists(&(tn_sparse_lists){.m = r->in,
+                                                  .w = w,
+                                                  .len = j->len + list,
+                                                  .at = j->at + list * TN_RECURRENT_PIECE,
+                                                  .v = j->v + list * TN_RECURRENT_PIECE,
+                                                  .each = TN_RECURRENT_PIECE,
+                                                  .b = right + all * u + p * w,
+                                                  .c = out + u,
+                                                  .ldc = row,
+                                                  .add = begun || p > 0});
         }
 }
 
-static void chunk_block(const job *j, int group, int row0, int g, const tn_recurrent_turned *lists,
-                        int begun) {
+/* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
+static int finite(const job *j, int group, int g) {
+    const tn_real *sum = tn_recurrent_sums(j, group) + (ptrdiff_t)g * j->r->padded;
+    int bad = 0;
+    for (int u = 0; u < j->r->padded; u++) bad |= sum[u] - sum[u] != 0;
+    return !bad;
+}
+
+static void chunk_block(const job *j, int group, int row0, int g, int sparse, int begun) {
     const tn_recurrent *r = j->r;
-    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = all / r->steps;
-    int lo = first_row(r, g), hi = end_row(r, g), x = r->in + 1,
-        state_end = hi < x + r->padded ? hi : x + r->padded;
-    if (lists && lo == 0) chunk_lists(j, group, row0, g, lists, begun), lo = x;
-    if (!r->from_zero) {
-        chunk_rows(j, group, row0, g, lo, hi, 0, all, begun);
-        return;
+    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = r->from_zero ? all / r->steps : 0;
+    int x = r->in + 1;
+    if (first_row(r, g) == 0) {
+        if (sparse && finite(j, group, g))
+            chunk_lists(j, group, row0, g, begun);
+        else
+            chunk_rows(j, group, row0, g, 0, r->in, 0, all, begun);
     }
     /* the step that begins with a state of zeros adds nothing to the state's weights */
-    chunk_rows(j, group, row0, g, lo, x, 0, all, begun);
-    chunk_rows(j, group, row0, g, x, state_end, r->reverse ? 0 : step, r->reverse ? all - step : all, begun);
-    chunk_rows(j, group, row0, g, x + r->padded, hi, 0, all, begun);
+    chunk_rows(j, group, row0, g, x, end_row(r, g), r->reverse ? 0 : step, r->reverse ? all - step : all,
+               begun);
 }
 
 void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
-    size_t room = tn_recurrent_turned_room(j->r), len = tn_recurrent_turned_len(j->r),
-           worker = (size_t)tn_worker();
-    tn_recurrent_turned x;
-    if (j->lists) {
-        x.start = j->lists + worker * (room + len);
-        x.at = x.start + len, x.v = j->lists_v + worker * room;
+    const tn_recurrent *r = j->r;
+    int sparse = j->len && tn_recurrent_sparse(r, chunk);
+    if (sparse) {
+        size_t list = (size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
+        tn_recurrent_list(r, chunk, j->len + list, j->at + list * TN_RECURRENT_PIECE,
+                          j->v + list * TN_RECURRENT_PIECE);
     }
-    int lists = j->lists && tn_recurrent_turn(j->r, chunk, &x);
-    for (int g = 0; g < j->r->blocks; g++)
-        chunk_block(j, group, tn_recurrent_row(j->r, chunk), g, lists ? &x : NULL, begun);
+    for (int g = 0; g < r->blocks; g++) chunk_block(j, group, tn_recurrent_row(r, chunk), g, sparse, begun);
 }
 
 /* ---- all parts ---- */
@@ -169,7 +161,7 @@ static void sum_piece(void *arg, int chunk) {
     for (int row = a; row < b; row++) {
         tn_real *sum = j->turned + ((size_t)row * (size_t)r->blocks + (size_t)block) * (size_t)r->padded;
         for (int q = 1; q < groups; q++)
-            j->k->accumulate((size_t)r->padded, sum + (size_t)q * part_len(r), sum);
+            j->k->accumulate((size_t)r->padded, sum + (size_t)q * tn_recurrent_part(r), sum);
     }
     for (int g = 0; g < r->gates; g++) {
         if (a < x && tn_recurrent_block(r, g, 0) == block) turn_back(j, 0, g, a, b < x ? b : x);
@@ -182,10 +174,8 @@ static void own_weights(job *j) {
     tn_parallel(r->blocks * PIECES, sum_piece, j);
     for (int src = TN_SRC_BIH; src <= TN_SRC_BHH; src++)
         for (int g = 0; g < r->gates && j->need >> src & 1; g++) {
-            /* the 1 after x, or after the state: the state's part of a GRU's n does not meet [x, 1] */
-            int b = tn_recurrent_block(r, g, src == TN_SRC_BHH),
-                row = r->in + (r->cell == TN_GRU && b == 3 ? r->padded + 1 : 0);
-            tn_recurrent_put(j, (size_t)r->hidden, j->turned + ((ptrdiff_t)row * r->blocks + b) * r->padded,
+            int b = tn_recurrent_block(r, g, src == TN_SRC_BHH);
+            tn_recurrent_put(j, (size_t)r->hidden, tn_recurrent_sums(j, 0) + (ptrdiff_t)b * r->padded,
                              j->add >> src & 1, j->gx[src] + (ptrdiff_t)g * r->hidden);
         }
 }

@@ -55,6 +55,10 @@ static inline tn_real *kept_of(const tn_cell_rows *s, int row, int unit, int eac
 static inline void put_gradient(const tn_cell_rows *s, int row, int unit, int block, V d) {
     vstore(s->dg + row * s->dg_row + block * s->dg_block + unit, d);
     if (s->panel) vstore(s->panel + block * s->panel_block + row * s->panel_row + unit, d);
+    if (s->sum) {
+        tn_real *sum = s->sum + block * s->sum_block + unit;
+        vstore(sum, vload(sum) + d);
+    }
 }
 
 /* ---- Elman ---- */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The product of rows that are mostly zeros, given as lists of what is not, by a B that stays in the first-level cache: the
- * pixels by the input weights of a recurrent layer, and back by the gradients of its gates. A row's sums of up to twelve
- * vectors stay in registers; where C is narrow two rows take turns, since the sums of one are too few to keep the units
- * busy.
+ * Products of a recurrent layer whose input is mostly zeros, such as pixels: forward by the input's weights, rows with bits
+ * that say what is not zero, a row's sums of up to twelve vectors in registers; backward by the gates' gradients, columns of
+ * the input as lists, two at a time, since the sums of one are too few to keep the units busy.
  */
 #include "cells.h"
 #include "level.h"
@@ -30,81 +29,95 @@
 #define PUT_A(i)  vstore(c + (i)*VL, a_##i);
 #define PUT_B(i)  vstore(d + (i)*VL, b_##i);
 
-typedef void row_fn(const tn_sparse_rows *s, int i, int col);
+/* ---- bits ---- */
 
-#define ONE_ROW(n)                                                       \
-    static void one_##n(const tn_sparse_rows *s, int i, int col) {       \
-        const tn_real *b = s->b + col;                                   \
-        tn_real *c = s->c + i * s->ldc + col;                            \
-        EACH_##n(ZERO_A);                                                \
-        if (s->add) {                                                    \
-            EACH_##n(LOAD_A)                                             \
-        }                                                                \
-        for (int e = s->start[i], end = s->start[i + 1]; e < end; e++) { \
-            const tn_real *p = b + s->at[e] * s->ldb;                    \
-            V x = vset1(s->v[e]);                                        \
-            EACH_##n(STEP_A)                                             \
-        }                                                                \
-        EACH_##n(PUT_A)                                                  \
-    } /* declared again, so that the macro ends with a semicolon */      \
-    static row_fn one_##n
+enum { WORD = 64, MOST = 12 };
 
-/* Rows i and i + 1. */
-#define TWO_ROWS(n)                                                               \
-    static void two_##n(const tn_sparse_rows *s, int i, int col) {                \
-        const tn_real *b = s->b + col;                                            \
-        tn_real *c = s->c + i * s->ldc + col, *d = c + s->ldc;                    \
-        int e = s->start[i], e1 = s->start[i + 1], f = e1, f1 = s->start[i + 2];  \
-        EACH_##n(ZERO_A) EACH_##n(ZERO_B);                                        \
-        if (s->add) {                                                             \
-            EACH_##n(LOAD_A) EACH_##n(LOAD_B)                                     \
-        }                                                                         \
-        for (; e < e1 && f < f1; e++, f++) {                                      \
-            const tn_real *p = b + s->at[e] * s->ldb, *q = b + s->at[f] * s->ldb; \
-            V x = vset1(s->v[e]), y = vset1(s->v[f]);                             \
-            EACH_##n(STEP_A) EACH_##n(STEP_B)                                     \
-        }                                                                         \
-        for (; e < e1; e++) {                                                     \
-            const tn_real *p = b + s->at[e] * s->ldb;                             \
-            V x = vset1(s->v[e]);                                                 \
-            EACH_##n(STEP_A)                                                      \
-        }                                                                         \
-        for (; f < f1; f++) {                                                     \
-            const tn_real *q = b + s->at[f] * s->ldb;                             \
-            V y = vset1(s->v[f]);                                                 \
-            EACH_##n(STEP_B)                                                      \
-        }                                                                         \
-        EACH_##n(PUT_A) EACH_##n(PUT_B)                                           \
-    } /* declared again, as above */                                              \
-    static row_fn two_##n
+typedef void row_fn(int words, const uint64_t *bits, const tn_real *a, const tn_real *b, ptrdiff_t ldb,
+                    tn_real *c);
 
-ONE_ROW(1);
-ONE_ROW(2);
-ONE_ROW(3);
-ONE_ROW(4);
-ONE_ROW(5);
-ONE_ROW(6);
-ONE_ROW(7);
-ONE_ROW(8);
-ONE_ROW(9);
-ONE_ROW(10);
-ONE_ROW(11);
-ONE_ROW(12);
-TWO_ROWS(1);
-TWO_ROWS(2);
-TWO_ROWS(3);
+#define ROW(n)                                                                                              \
+    static void row_##n(int words, const uint64_t *bits, const tn_real *a, const tn_real *b, ptrdiff_t ldb, \
+                        tn_real *c) {                                                                       \
+        EACH_##n(ZERO_A);                                                                                   \
+        for (int q = 0; q < words; q++, a += WORD, b += WORD * ldb)                                         \
+            for (uint64_t left = bits[q]; left; left &= left - 1) {                                         \
+                int at = __builtin_ctzll(left);                                                             \
+                const tn_real *p = b + at * ldb;                                                            \
+                V x = vset1(a[at]);                                                                         \
+                EACH_##n(STEP_A)                                                                            \
+            }                                                                                               \
+        EACH_##n(PUT_A)                                                                                     \
+    } /* declared again, so that the macro ends with a semicolon */                                         \
+    static row_fn row_##n
 
-enum { MOST = 12, MOST_OF_TWO = 3 };
+ROW(1);
+ROW(2);
+ROW(3);
+ROW(4);
+ROW(5);
+ROW(6);
+ROW(7);
+ROW(8);
+ROW(9);
+ROW(10);
+ROW(11);
+ROW(12);
 
-static row_fn *const one[MOST + 1] = {NULL,  one_1, one_2, one_3,  one_4,  one_5, one_6,
-                                      one_7, one_8, one_9, one_10, one_11, one_12};
-static row_fn *const two[MOST_OF_TWO + 1] = {NULL, two_1, two_2, two_3};
+static row_fn *const row[MOST + 1] = {NULL,  row_1, row_2, row_3,  row_4,  row_5, row_6,
+                                      row_7, row_8, row_9, row_10, row_11, row_12};
 
 void tn_k_sparse_rows(const tn_sparse_rows *s) {
     for (int col = 0, n; col < s->w; col += n * VL) {
-        int left = (s->w - col) / VL, i = 0;
+        int left = (s->w - col) / VL;
         n = left < MOST ? left : MOST;
-        for (; n <= MOST_OF_TWO && i + 1 < s->m; i += 2) two[n](s, i, col);
-        for (; i < s->m; i++) one[n](s, i, col);
+        for (int i = 0; i < s->m; i++)
+            row[n](s->words, s->bits + (ptrdiff_t)i * s->words, s->a + i * s->stride, s->b + col, s->ldb,
+                   s->c + i * s->ldc + col);
     }
+}
+
+/* ---- lists ---- */
+
+/* Rows c of C and, of two, d. */
+#define LISTS(n)                                                                                        \
+    static void lists_##n(const tn_sparse_lists *s, int i, int two) {                                   \
+        const unsigned char *at = s->at + i * s->each, *bt = at + s->each;                              \
+        const tn_real *v = s->v + i * s->each, *w = v + s->each;                                        \
+        tn_real *c = s->c + i * s->ldc, *d = c + s->ldc;                                                \
+        int k = s->len[i], l = two ? s->len[i + 1] : 0, both = k < l ? k : l, e = 0;                    \
+        EACH_##n(ZERO_A) EACH_##n(ZERO_B);                                                              \
+        if (s->add) {                                                                                   \
+            EACH_##n(LOAD_A) if (two) {                                                                 \
+                EACH_##n(LOAD_B)                                                                        \
+            }                                                                                           \
+        }                                                                                               \
+        for (; e < both; e++) {                                                                         \
+            const tn_real *p = s->b + (ptrdiff_t)at[e] * n * VL, *q = s->b + (ptrdiff_t)bt[e] * n * VL; \
+            V x = vset1(v[e]), y = vset1(w[e]);                                                         \
+            EACH_##n(STEP_A) EACH_##n(STEP_B)                                                           \
+        }                                                                                               \
+        for (int f = e; f < k; f++) {                                                                   \
+            const tn_real *p = s->b + (ptrdiff_t)at[f] * n * VL;                                        \
+            V x = vset1(v[f]);                                                                          \
+            EACH_##n(STEP_A)                                                                            \
+        }                                                                                               \
+        for (; e < l; e++) {                                                                            \
+            const tn_real *q = s->b + (ptrdiff_t)bt[e] * n * VL;                                        \
+            V y = vset1(w[e]);                                                                          \
+            EACH_##n(STEP_B)                                                                            \
+        }                                                                                               \
+        EACH_##n(PUT_A) if (two) {                                                                      \
+            EACH_##n(PUT_B)                                                                             \
+        }                                                                                               \
+    } /* declared again, as above */                                                                    \
+    static void lists_##n(const tn_sparse_lists *, int, int)
+
+LISTS(1);
+LISTS(2);
+LISTS(3);
+
+void tn_k_sparse_lists(const tn_sparse_lists *s) {
+    static void (*const fn[])(const tn_sparse_lists *, int, int) = {NULL, lists_1, lists_2, lists_3};
+    for (int i = 0; i < s->m; i += 2) fn[s->w / VL](s, i, i + 1 < s->m);
 }
