@@ -29,7 +29,7 @@ typedef struct {
 } tn_recurrent_back;
 
 /* A chunk's rows of all steps are listed in pieces that stay in the first-level cache. */
-enum { TN_RECURRENT_PIECE = 160 };
+enum { TN_RECURRENT_PIECE = 112 };
 int tn_recurrent_pieces(const tn_recurrent *);
 /* Of each piece and column of [x, 1] the rows where it is not 0, in room for all of the piece: a marked chunk. */
 void tn_recurrent_list(const tn_recurrent *, int chunk, int *len, unsigned char *at, tn_real *v);

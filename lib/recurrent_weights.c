@@ -7,12 +7,6 @@
 
 typedef tn_recurrent_back job;
 
-/*
- * A block of dg by some rows of the transposed gradient, which are columns of edge. A piece of dg's panel stays in L1
- * while the rows go by, and edge's columns are read as they lie.
- */
-enum { STEP_K = 112 };
-
 /* Rows of the transposed gradient that a block of dg meets: of a GRU's n the parts of input and state are apart. */
 static int first_row(const tn_recurrent *r, int block) {
     return r->cell == TN_GRU && block == 3 ? r->in : 0;
@@ -37,60 +31,50 @@ void tn_recurrent_weights_room(job *j, tn_tape *t) {
 
 /* ---- a chunk's part ---- */
 
-/* Where piece i of n rows begins. */
-static ptrdiff_t piece_at(ptrdiff_t all, int i, int n) {
-    return all * i / n;
+/*
+ * A panel of block g of dg, units u ..., by some rows of the transposed gradient, which are columns of edge, piece by piece:
+ * a piece of dg's panel stays in L1 while the rows go by, and edge's columns are read as they lie.
+ */
+typedef struct {
+    const job *j;
+    int group, row0, g, u, w;
+    ptrdiff_t all; /* rows of all steps */
+} panel_job;
+
+/* Rows lo..hi-1 of [x, 1, state], and of the chunk's rows of all steps those from p to end. */
+static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end, int add) {
+    const tn_recurrent *r = q->j->r;
+    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded;
+    if (lo >= hi || p >= end) return;
+    q->j->k->panel_product(&(tn_panel_product){
+        .m = hi - lo,
+        .w = q->w,
+        .k = (int)(end - p),
+        .columns = 1,
+        .a = tn_recurrent_edge(r, r->reverse, q->row0) + r->x_at + lo + p * r->stride,
+        .stride = r->stride,
+        .panel = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
+        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + lo * row + (ptrdiff_t)q->g * r->padded
+             + q->u,
+        .ldc = row,
+        .add = add});
 }
 
-/* Rows lo..hi-1 of [x, 1, state, 1], and of the chunk's rows of all steps those from `from` to `to`, by block g. */
-static void chunk_rows(const job *j, int group, int row0, int g, int lo, int hi, ptrdiff_t from, ptrdiff_t to,
-                       int begun) {
-    const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, all = (ptrdiff_t)tn_recurrent_len_of(r, row0);
-    int pieces = (int)((to - from + STEP_K - 1) / STEP_K);
-    const tn_real *left = tn_recurrent_edge(r, r->reverse, row0) + r->x_at + lo,
-                  *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
-    tn_real *out = j->turned + (size_t)group * tn_recurrent_part(r) + lo * row + (ptrdiff_t)g * r->padded;
-    for (int i = 0; i < pieces && lo < hi; i++) {
-        ptrdiff_t p = from + piece_at(to - from, i, pieces),
-                  k = from + piece_at(to - from, i + 1, pieces) - p;
-        for (int u = 0, w; u < r->padded; u += w) {
-            w = tn_recurrent_units(r, j->k, u);
-            j->k->panel_product(&(tn_panel_product){.m = hi - lo,
-                                                    .w = w,
-                                                    .k = (int)k,
-                                                    .columns = 1,
-                                                    .a = left + p * r->stride,
-                                                    .stride = r->stride,
-                                                    .panel = right + all * u + p * w,
-                                                    .c = out + u,
-                                                    .ldc = row,
-                                                    .add = begun || i});
-        }
-    }
-}
-
-/* x's rows by block g through their lists, those of this worker. */
-static void chunk_lists(const job *j, int group, int row0, int g, int begun) {
-    const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, all = (ptrdiff_t)tn_recurrent_len_of(r, row0);
-    size_t list = (size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
-    const tn_real *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
-    tn_real *out = j->turned + (size_t)group * tn_recurrent_part(r) + (ptrdiff_t)g * r->padded;
-    for (ptrdiff_t p = 0; p < all; p += TN_RECURRENT_PIECE, list += (size_t)r->in + 1)
-        for (int u = 0, w; u < r->padded; u += w) {
-            w = tn_recurrent_units(r, j->k, u);
-            j->k->sparse_lists(&(tn_sparse_lists){.m = r->in,
-                                                  .w = w,
-                                                  .len = j->len + list,
-                                                  .at = j->at + list * TN_RECURRENT_PIECE,
-                                                  .v = j->v + list * TN_RECURRENT_PIECE,
-                                                  .each = TN_RECURRENT_PIECE,
-                                                  .b = right + all * u + p * w,
-                                                  .c = out + u,
-                                                  .ldc = row,
-                                                  .add = begun || p > 0});
-        }
+/* x's rows of piece i, from p on, through the lists of this worker. */
+static void panel_lists(const panel_job *q, int i, ptrdiff_t p, int add) {
+    const tn_recurrent *r = q->j->r;
+    size_t list = ((size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) + (size_t)i) * (size_t)(r->in + 1);
+    q->j->k->sparse_lists(&(tn_sparse_lists){
+        .m = r->in,
+        .w = q->w,
+        .len = q->j->len + list,
+        .at = q->j->at + list * TN_RECURRENT_PIECE,
+        .v = q->j->v + list * TN_RECURRENT_PIECE,
+        .each = TN_RECURRENT_PIECE,
+        .b = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
+        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + (ptrdiff_t)q->g * r->padded + q->u,
+        .ldc = (ptrdiff_t)r->blocks * r->padded,
+        .add = add});
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
@@ -104,16 +88,22 @@ static int finite(const job *j, int group, int g) {
 static void chunk_block(const job *j, int group, int row0, int g, int sparse, int begun) {
     const tn_recurrent *r = j->r;
     ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = r->from_zero ? all / r->steps : 0;
-    int x = r->in + 1;
-    if (first_row(r, g) == 0) {
-        if (sparse && finite(j, group, g))
-            chunk_lists(j, group, row0, g, begun);
-        else
-            chunk_rows(j, group, row0, g, 0, r->in, 0, all, begun);
-    }
     /* the step that begins with a state of zeros adds nothing to the state's weights */
-    chunk_rows(j, group, row0, g, x, end_row(r, g), r->reverse ? 0 : step, r->reverse ? all - step : all,
-               begun);
+    ptrdiff_t from = r->reverse ? 0 : step, to = r->reverse ? all - step : all;
+    panel_job q = {.j = j, .group = group, .row0 = row0, .g = g, .all = all};
+    if (sparse && !finite(j, group, g)) sparse = 0;
+    for (ptrdiff_t p = 0, i = 0, end; p < all; p = end, i++) {
+        end = p + TN_RECURRENT_PIECE < all ? p + TN_RECURRENT_PIECE : all;
+        for (q.u = 0; q.u < r->padded; q.u += q.w) {
+            q.w = tn_recurrent_units(r, j->k, q.u);
+            if (first_row(r, g) == 0 && sparse)
+                panel_lists(&q, (int)i, p, begun || i);
+            else
+                panel_rows(&q, first_row(r, g), r->in, p, end, begun || i);
+            panel_rows(&q, r->in + 1, end_row(r, g), p > from ? p : from, end < to ? end : to,
+                       begun || p > from);
+        }
+    }
 }
 
 void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
