@@ -92,11 +92,13 @@ static void put_input(const job *j, int t, int r0, int r1) {
     const tn_recurrent *r = j->r;
     size_t step = r->rows_first ? (size_t)r->in : (size_t)r->rows * (size_t)r->in;
     size_t row = r->rows_first ? (size_t)r->steps * (size_t)r->in : (size_t)r->in;
-    for (int i = r0; i < r1; i++) {
-        tn_real *to = tn_recurrent_edge(r, t + r->reverse, i) + r->x_at;
-        if (tn_recurrent_active(r, i, t))
-            memcpy(to, j->x + (size_t)t * step + (size_t)i * row, (size_t)r->in * sizeof *to);
-        else /* padding: whatever it holds is not to be seen */
+    const tn_real *from = j->x + (size_t)t * step + (size_t)r0 * row;
+    tn_real *to = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at;
+    if (!r->length) j->k->copy_rows(r1 - r0, r->in, from, (ptrdiff_t)row, to, r->stride);
+    for (int i = r0; i < r1; i++, from += row, to += r->stride) {
+        if (r->length && tn_recurrent_active(r, i, t))
+            memcpy(to, from, (size_t)r->in * sizeof *to);
+        else if (r->length) /* padding: whatever it holds is not to be seen */
             memset(to, 0, (size_t)r->in * sizeof *to);
         to[r->in] = 1, to[x_rows(r) + r->padded] = 1;
     }

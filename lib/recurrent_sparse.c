@@ -7,7 +7,7 @@
  */
 #include "recurrent_back.h"
 
-enum { LEAST_IN = 8, WORD = 64 };
+enum { LEAST_IN = 8, WORD = 64, LINE = 16, AHEAD = 12 };
 
 static size_t words_of(const tn_recurrent *r) {
     return ((size_t)r->in + 1 + WORD - 1) / WORD;
@@ -51,6 +51,7 @@ static void list_piece(const tn_recurrent *r, const tn_sparse_rows *from, int lo
     memset(len, 0, (size_t)(r->in + 1) * sizeof *len);
     for (int p = 0; p < n; p++) {
         const tn_real *x = from->a + (lo + p) * from->stride;
+        for (int c = 0; c < r->in; c += LINE) __builtin_prefetch(x + AHEAD * from->stride + c);
         const uint64_t *bits = from->bits + (ptrdiff_t)(lo + p) * from->words;
         for (int q = 0; q < from->words; q++)
             for (uint64_t left = bits[q]; left; left &= left - 1) {
