@@ -101,6 +101,7 @@ tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn
     int chunks = (r.rows + TN_RECURRENT_ROWS - 1) / TN_RECURRENT_ROWS;
     r.each = chunks ? (r.rows + chunks - 1) / chunks : 1;
     make_room(&r, t, h0, c0);
+    tn_recurrent_bits_room(&r, t);
     tn_recurrent_forward(&r, src, y);
     return tn_result(&op_recurrent, y, TN_RECURRENT_SRC, src, &r, sizeof r);
 }

@@ -30,6 +30,8 @@ typedef struct {
     tn_real *c;             /* LSTM (T + 1, N, padded) */
     int kept_len;           /* reals a unit that the cell keeps */
     tn_real *kept;          /* (T, N, padded, kept_len) */
+    uint64_t *bits; /* chunk by chunk, step by step of a row of [x, 1] what is not 0; NULL: not looked for */
+    int *sparse;    /* of each chunk: x is mostly 0 */
 } tn_recurrent;
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
@@ -63,6 +65,13 @@ static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) 
 }
 static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
     return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
+}
+/* recurrent_sparse.c: room; marks a chunk's [x, 1], which stand in edge; rows of a marked chunk from step t on. */
+void tn_recurrent_bits_room(tn_recurrent *, tn_tape *);
+void tn_recurrent_mark(const tn_recurrent *, const tn_kernels_t *, int chunk);
+void tn_recurrent_marked(const tn_recurrent *, int chunk, int t, tn_sparse_rows *);
+static inline int tn_recurrent_sparse(const tn_recurrent *r, int chunk) {
+    return r->bits && r->sparse[chunk];
 }
 /* Part i of n of some memory. */
 static inline void tn_share(const void *from, size_t bytes, int i, int n, const void **at, size_t *len) {

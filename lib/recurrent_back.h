@@ -19,12 +19,20 @@ typedef struct {
     tn_real *dx;
     int dx_add, dh0; /* dh0: the initial state's gradient is wanted */
     /* gradients of the weights */
-    tn_real
-        *turned; /* own kernels: of each group of chunks (I + 1 + padded + 1, blocks padded), transposed */
+    tn_real *turned; /* own kernels: of each group of chunks (I + 1 + padded, blocks padded), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
+    int *len;              /* of each worker: room for a chunk's lists of x; or NULL */
+    unsigned char *at;
+    tn_real *v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
+
+/* A chunk's rows of all steps are listed in pieces that stay in the first-level cache. */
+enum { TN_RECURRENT_PIECE = 112 };
+int tn_recurrent_pieces(const tn_recurrent *);
+/* Of each piece and column of [x, 1] the rows where it is not 0, in room for all of the piece: a marked chunk. */
+void tn_recurrent_list(const tn_recurrent *, int chunk, int *len, unsigned char *at, tn_real *v);
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */
 static inline int tn_recurrent_block(const tn_recurrent *r, int i, int state) {
@@ -71,6 +79,15 @@ static inline int tn_recurrent_groups(const tn_recurrent *r) {
 }
 static inline int tn_recurrent_group(const tn_recurrent *r, int group) {
     return (int)((long)tn_recurrent_chunks(r) * group / tn_recurrent_groups(r));
+}
+
+/* Reals of one group's part of turned, and in it the sums of dg: the biases' gradients. */
+static inline size_t tn_recurrent_part(const tn_recurrent *r) {
+    return (size_t)(r->in + 1 + r->padded) * (size_t)(r->blocks * r->padded);
+}
+static inline tn_real *tn_recurrent_sums(const tn_recurrent_back *j, int group) {
+    return j->turned + (size_t)group * tn_recurrent_part(j->r)
+           + (ptrdiff_t)j->r->in * j->r->blocks * j->r->padded;
 }
 
 /* Room for the weights' gradients; the part of a chunk, which the group's others may have begun; all of it together. */

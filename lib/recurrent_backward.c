@@ -112,7 +112,7 @@ static void input_product(const job *j, int m, const tn_real *dg, tn_real *dx, p
                             .add = j->dx_add || g});
 }
 
-static void cells(const job *j, int t, int r0, int r1) {
+static void cells(const job *j, int t, int r0, int r1, tn_real *sum) {
     const tn_recurrent *r = j->r;
     ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, t, r0), each = j->k->cell_kept[r->cell];
     for (int u = 0, w; u < r->padded; u += w) {
@@ -124,6 +124,7 @@ static void cells(const job *j, int t, int r0, int r1) {
         if (r->c) s.c0 = tn_recurrent_c(r, t + r->reverse, r0) + u;
         if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded + u;
         if (r->kept) s.kept_row = each * r->padded, s.kept = tn_recurrent_kept(r, t, r0) + u * each;
+        if (sum) s.sum = sum + u, s.sum_block = r->padded;
         s.dg_row = j->dg_row, s.dg_block = r->padded;
         s.dg = j->dg + (j->panels ? r0 : row) * s.dg_row + u;
         if (j->panels) {
@@ -146,17 +147,17 @@ static void no_cells(const job *j, int t, int i) {
         }
 }
 
-static void back_step(const job *j, int t, int r0, int r1, int first) {
+static void back_step(const job *j, int t, int r0, int r1, int first, tn_real *sum) {
     const tn_recurrent *r = j->r;
     for (int i = r0; j->gy && i < r1; i++)
         if (tn_recurrent_active(r, i, t))
             j->k->accumulate((size_t)r->hidden,
                              j->gy + ((size_t)t * (size_t)r->rows + (size_t)i) * (size_t)r->hidden,
                              j->dh + (size_t)i * (size_t)r->padded);
-    if (!r->length) cells(j, t, r0, r1);
+    if (!r->length) cells(j, t, r0, r1, sum);
     for (int i = r0; r->length && i < r1; i++) {
         if (tn_recurrent_active(r, i, t))
-            cells(j, t, i, i + 1);
+            cells(j, t, i, i + 1, sum);
         else
             no_cells(j, t, i);
     }
@@ -178,19 +179,22 @@ static void put_rows(const tn_recurrent *r, const tn_real *from, int r0, int r1,
     }
 }
 
-static void backward_chunk(const job *j, int chunk) {
+static void backward_chunk(const job *j, int chunk, tn_real *sum) {
     const tn_recurrent *r = j->r;
     int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
     put_rows(r, j->gh_n, r0, r1, j->dh);
     if (j->dc) put_rows(r, j->gc_n, r0, r1, j->dc);
-    for (int s = r->steps - 1; s >= 0; s--) back_step(j, r->reverse ? r->steps - 1 - s : s, r0, r1, s == 0);
+    for (int s = r->steps - 1; s >= 0; s--)
+        back_step(j, r->reverse ? r->steps - 1 - s : s, r0, r1, s == 0, sum);
 }
 
 static void backward_group(void *arg, int group) {
     const job *j = arg;
     int first = tn_recurrent_group(j->r, group), end = tn_recurrent_group(j->r, group + 1);
+    tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
+    if (sum) memset(sum, 0, (size_t)(j->r->blocks * j->r->padded) * sizeof *sum);
     for (int chunk = first; chunk < end; chunk++) {
-        backward_chunk(j, chunk);
+        backward_chunk(j, chunk, sum);
         if (j->turned) tn_recurrent_weights_chunk(j, group, chunk, chunk > first);
     }
 }

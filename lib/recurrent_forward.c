@@ -11,8 +11,10 @@ typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
     const tn_real *x, *w_ih, *w_hh, *b_ih, *b_hh;
-    tn_real *packed; /* own kernels: for each panel of units, its gates */
-    tn_real *z;      /* OpenBLAS: (N, blocks, padded) */
+    tn_real *packed;   /* own kernels: for each panel of units, its gates */
+    tn_real *packed_x; /* for each panel of units, the rows for x and the bias, of all gates side by side */
+    int *finite;       /* are they, of each panel */
+    tn_real *z;        /* OpenBLAS: (N, blocks, padded) */
     tn_real *y, *last_h, *last_c;
 } job;
 
@@ -26,6 +28,11 @@ static int h_rows(const tn_recurrent *r) {
 
 /* ---- packing ---- */
 
+/* Of a zero the sign goes: then a sum that has passed the bias is no -0, whatever zeros were added before. */
+static void put_bias(const tn_real *bias, int n, int w, tn_real *out) {
+    for (int i = 0; i < w; i++) out[i] = bias && i < n ? bias[i] + 0 : 0;
+}
+
 /* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
 static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
                            const tn_real *bias, tn_real *out) {
@@ -34,13 +41,37 @@ static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *fr
     size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
     memset(out + done, 0, (len - done) * sizeof *out);
     j->k->transpose(cols, depth, from + first * depth, depth, out, w);
-    if (bias) memcpy(out + len - (size_t)w, bias + first, (size_t)cols * sizeof *out);
+    put_bias(bias ? bias + first : NULL, cols, w, out + len - (size_t)w);
     return out + len;
 }
 
 /* Reals for each unit. */
 static size_t packed_unit_len(const tn_recurrent *r) {
     return (size_t)(r->gates * (x_rows(r) + h_rows(r)));
+}
+
+/* Units that go through the cell together: a cell of one gate takes several panels. */
+static int wide_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {
+    int w = r->gates == 1 ? 4 * k->panel : k->panel;
+    return r->padded - u < w ? r->padded - u : w;
+}
+
+/* [x, 1]'s weights once more, a row all gates of the units that go together: for a sparse x, unless one is not finite. */
+static void pack_x(const job *j, int u, int w) {
+    const tn_recurrent *r = j->r;
+    int cols = r->hidden - u < w ? r->hidden - u : w, bad = 0;
+    int first_unit = r->gates == 1 ? u / (4 * j->k->panel) * 4 * j->k->panel : u;
+    ptrdiff_t row = (ptrdiff_t)r->gates * wide_units(r, j->k, first_unit);
+    tn_real *out = j->packed_x + (ptrdiff_t)first_unit * r->gates * x_rows(r) + (u - first_unit);
+    for (int g = 0; g < r->gates; g++, out += w) {
+        ptrdiff_t first = (ptrdiff_t)g * r->hidden + u;
+        for (int p = 0; cols < w && p < r->in; p++) memset(out + p * row, 0, (size_t)w * sizeof *out);
+        j->k->transpose(cols, r->in, j->w_ih + first * r->in, r->in, out, row);
+        put_bias(j->b_ih ? j->b_ih + first : NULL, cols, w, out + r->in * row);
+        for (int p = 0; p < r->in; p++)
+            for (int i = 0; i < w; i++) bad |= out[p * row + i] - out[p * row + i] != 0;
+    }
+    j->finite[u / j->k->panel] = !bad;
 }
 
 static void pack_units(void *arg, int chunk) {
@@ -52,6 +83,7 @@ static void pack_units(void *arg, int chunk) {
         out = pack_panel(j, g, u, w, j->w_ih, r->in, x_rows(r), j->b_ih, out);
         out = pack_panel(j, g, u, w, j->w_hh, r->hidden, h_rows(r), j->b_hh, out);
     }
+    if (j->packed_x) pack_x(j, u, w);
 }
 
 /* ---- one step ---- */
@@ -60,11 +92,13 @@ static void put_input(const job *j, int t, int r0, int r1) {
     const tn_recurrent *r = j->r;
     size_t step = r->rows_first ? (size_t)r->in : (size_t)r->rows * (size_t)r->in;
     size_t row = r->rows_first ? (size_t)r->steps * (size_t)r->in : (size_t)r->in;
-    for (int i = r0; i < r1; i++) {
-        tn_real *to = tn_recurrent_edge(r, t + r->reverse, i) + r->x_at;
-        if (tn_recurrent_active(r, i, t))
-            memcpy(to, j->x + (size_t)t * step + (size_t)i * row, (size_t)r->in * sizeof *to);
-        else /* padding: whatever it holds is not to be seen */
+    const tn_real *from = j->x + (size_t)t * step + (size_t)r0 * row;
+    tn_real *to = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at;
+    if (!r->length) j->k->copy_rows(r1 - r0, r->in, from, (ptrdiff_t)row, to, r->stride);
+    for (int i = r0; i < r1; i++, from += row, to += r->stride) {
+        if (r->length && tn_recurrent_active(r, i, t))
+            memcpy(to, from, (size_t)r->in * sizeof *to);
+        else if (r->length) /* padding: whatever it holds is not to be seen */
             memset(to, 0, (size_t)r->in * sizeof *to);
         to[r->in] = 1, to[x_rows(r) + r->padded] = 1;
     }
@@ -109,24 +143,37 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
     int skip = r->from_zero && t == (r->reverse ? r->steps - 1 : 0) ? r->padded : 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
-    for (int u = 0, w; u < r->padded; u += w) {
-        w = tn_recurrent_units(r, j->k, u);
-        int row = r->blocks * w,
+    tn_sparse_rows x;
+    int sparse = j->packed_x && tn_recurrent_sparse(r, r0 / r->each);
+    if (sparse) tn_recurrent_marked(r, r0 / r->each, t, &x);
+    for (int u0 = 0, all; u0 < r->padded; u0 += all) {
+        all = wide_units(r, j->k, u0);
+        int row = r->blocks * all,
             whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
-        tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
-        for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
-            p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + g * w;
-            fetch_next(j, t, r0, r1, i++, products, &p);
-            j->k->panel_product(&p);
-            if (g < whole && !skip) continue;
-            p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
-            p.c = z + (g < whole ? g : g + 1) * w, p.add = g < whole;
-            p.soon[0] = p.soon[1] = NULL;
-            j->k->panel_product(&p);
-            p.add = 0;
+        if (sparse) {
+            x.w = r->gates * all, x.b = j->packed_x + (ptrdiff_t)u0 * r->gates * kx, x.ldb = x.w;
+            x.c = z, x.ldc = row;
+            j->k->sparse_rows(&x);
         }
-        tn_cell_rows s = cell_rows(j, t, r0, r1, u);
-        s.units = w, s.z = z, s.z_row = row, s.z_block = w;
+        for (int u = u0, w; u < u0 + all; u += w) {
+            w = tn_recurrent_units(r, j->k, u);
+            tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
+            for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
+                p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + (u - u0) + g * w;
+                fetch_next(j, t, r0, r1, i++, products, &p);
+                if (!sparse) {
+                    j->k->panel_product(&p);
+                    if (g < whole && !skip) continue;
+                    p.soon[0] = p.soon[1] = NULL;
+                }
+                p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
+                p.c = z + (u - u0) + (g < whole ? g : g + 1) * w, p.add = g < whole;
+                j->k->panel_product(&p);
+                p.add = 0;
+            }
+        }
+        tn_cell_rows s = cell_rows(j, t, r0, r1, u0);
+        s.units = all, s.z = z, s.z_row = row, s.z_block = all;
         j->k->cell[r->cell](&s);
     }
 }
@@ -183,9 +230,11 @@ static void forward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
     int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
+    for (int t = 0; r->bits && t < r->steps; t++) put_input(j, t, r0, r1);
+    if (r->bits) tn_recurrent_mark(r, j->k, chunk);
     for (int s = 0; s < r->steps; s++) {
         int t = r->reverse ? r->steps - 1 - s : s;
-        put_input(j, t, r0, r1);
+        if (!r->bits) put_input(j, t, r0, r1);
         if (j->packed)
             own_step(j, t, r0, r1);
         else
@@ -216,7 +265,15 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
     tn_place place = tn_mark(y->tape);
     if (tn_gemm_own()) {
         j.packed = tn_scratch(y->tape, (size_t)r->padded * packed_unit_len(r) * sizeof *j.packed);
-        tn_parallel((r->padded + j.k->panel - 1) / j.k->panel, pack_units, &j);
+        const int panels = (r->padded + j.k->panel - 1) / j.k->panel;
+        if (r->bits) {
+            j.packed_x =
+                tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * x_rows(r)) * sizeof *j.packed_x);
+            j.finite = tn_scratch(y->tape, (size_t)panels * sizeof *j.finite);
+        }
+        tn_parallel(panels, pack_units, &j);
+        for (int i = 0; j.packed_x && i < panels; i++)
+            if (!j.finite[i]) j.packed_x = NULL;
     } else {
         size_t bytes = (size_t)r->rows * (size_t)(r->blocks * r->padded) * sizeof *j.z;
         j.z = memset(tn_scratch(y->tape, bytes), 0, bytes);

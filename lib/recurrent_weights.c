@@ -7,86 +7,114 @@
 
 typedef tn_recurrent_back job;
 
-/*
- * A block of dg by some rows of the transposed gradient, which are columns of edge. A piece of dg's panel stays in L1
- * while the rows go by, and edge's columns are read as they lie.
- */
-enum { STEP_K = 112 };
-
 /* Rows of the transposed gradient that a block of dg meets: of a GRU's n the parts of input and state are apart. */
 static int first_row(const tn_recurrent *r, int block) {
-    return r->cell == TN_GRU && block == 3 ? r->in + 1 : 0;
+    return r->cell == TN_GRU && block == 3 ? r->in : 0;
 }
 static int end_row(const tn_recurrent *r, int block) {
-    int x = r->in + 1;
-    return r->cell != TN_GRU || block == 1 || block == 2 ? x + r->padded : block ? x + r->padded + 1 : x;
-}
-
-/* Reals of one group's part. */
-static size_t part_len(const tn_recurrent *r) {
-    return (size_t)(r->in + 1 + r->padded + 1) * (size_t)(r->blocks * r->padded);
+    return r->in + 1 + (r->cell == TN_GRU && !block ? 0 : r->padded);
 }
 
 void tn_recurrent_weights_room(job *j, tn_tape *t) {
     const tn_recurrent *r = j->r;
     if (!j->panels) return;
-    size_t bytes = part_len(r) * sizeof *j->turned;
+    size_t bytes = tn_recurrent_part(r) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
+    if (r->bits) {
+        size_t lists = (size_t)tn_worker_slots() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
+        j->len = tn_scratch(t, lists * sizeof *j->len);
+        j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
+        j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
+    }
 }
 
 /* ---- a chunk's part ---- */
 
-/* Where piece i of n rows begins. */
-static ptrdiff_t piece_at(ptrdiff_t all, int i, int n) {
-    return all * i / n;
+/*
+ * A panel of block g of dg, units u ..., by some rows of the transposed gradient, which are columns of edge, piece by piece:
+ * a piece of dg's panel stays in L1 while the rows go by, and edge's columns are read as they lie.
+ */
+typedef struct {
+    const job *j;
+    int group, row0, g, u, w;
+    ptrdiff_t all; /* rows of all steps */
+} panel_job;
+
+/* Rows lo..hi-1 of [x, 1, state], and of the chunk's rows of all steps those from p to end. */
+static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end, int add) {
+    const tn_recurrent *r = q->j->r;
+    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded;
+    if (lo >= hi || p >= end) return;
+    q->j->k->panel_product(&(tn_panel_product){
+        .m = hi - lo,
+        .w = q->w,
+        .k = (int)(end - p),
+        .columns = 1,
+        .a = tn_recurrent_edge(r, r->reverse, q->row0) + r->x_at + lo + p * r->stride,
+        .stride = r->stride,
+        .panel = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
+        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + lo * row + (ptrdiff_t)q->g * r->padded
+             + q->u,
+        .ldc = row,
+        .add = add});
 }
 
-/* Rows lo..hi-1 of [x, 1, state, 1], and of the chunk's rows of all steps those from `from` to `to`, by block g. */
-static void chunk_rows(const job *j, int group, int row0, int g, int lo, int hi, ptrdiff_t from, ptrdiff_t to,
-                       int begun) {
+/* x's rows of piece i, from p on, through the lists of this worker. */
+static void panel_lists(const panel_job *q, int i, ptrdiff_t p, int add) {
+    const tn_recurrent *r = q->j->r;
+    size_t list = ((size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) + (size_t)i) * (size_t)(r->in + 1);
+    q->j->k->sparse_lists(&(tn_sparse_lists){
+        .m = r->in,
+        .w = q->w,
+        .len = q->j->len + list,
+        .at = q->j->at + list * TN_RECURRENT_PIECE,
+        .v = q->j->v + list * TN_RECURRENT_PIECE,
+        .each = TN_RECURRENT_PIECE,
+        .b = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
+        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + (ptrdiff_t)q->g * r->padded + q->u,
+        .ldc = (ptrdiff_t)r->blocks * r->padded,
+        .add = add});
+}
+
+/* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
+static int finite(const job *j, int group, int g) {
+    const tn_real *sum = tn_recurrent_sums(j, group) + (ptrdiff_t)g * j->r->padded;
+    int bad = 0;
+    for (int u = 0; u < j->r->padded; u++) bad |= sum[u] - sum[u] != 0;
+    return !bad;
+}
+
+static void chunk_block(const job *j, int group, int row0, int g, int sparse, int begun) {
     const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, all = (ptrdiff_t)tn_recurrent_len_of(r, row0);
-    int pieces = (int)((to - from + STEP_K - 1) / STEP_K);
-    const tn_real *left = tn_recurrent_edge(r, r->reverse, row0) + r->x_at + lo,
-                  *right = tn_recurrent_panel(j, g, 0, 0, 0, row0);
-    tn_real *out = j->turned + (size_t)group * part_len(r) + lo * row + (ptrdiff_t)g * r->padded;
-    for (int i = 0; i < pieces && lo < hi; i++) {
-        ptrdiff_t p = from + piece_at(to - from, i, pieces),
-                  k = from + piece_at(to - from, i + 1, pieces) - p;
-        for (int u = 0, w; u < r->padded; u += w) {
-            w = tn_recurrent_units(r, j->k, u);
-            j->k->panel_product(&(tn_panel_product){.m = hi - lo,
-                                                    .w = w,
-                                                    .k = (int)k,
-                                                    .columns = 1,
-                                                    .a = left + p * r->stride,
-                                                    .stride = r->stride,
-                                                    .panel = right + all * u + p * w,
-                                                    .c = out + u,
-                                                    .ldc = row,
-                                                    .add = begun || i});
+    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = r->from_zero ? all / r->steps : 0;
+    /* the step that begins with a state of zeros adds nothing to the state's weights */
+    ptrdiff_t from = r->reverse ? 0 : step, to = r->reverse ? all - step : all;
+    panel_job q = {.j = j, .group = group, .row0 = row0, .g = g, .all = all};
+    if (sparse && !finite(j, group, g)) sparse = 0;
+    for (ptrdiff_t p = 0, i = 0, end; p < all; p = end, i++) {
+        end = p + TN_RECURRENT_PIECE < all ? p + TN_RECURRENT_PIECE : all;
+        for (q.u = 0; q.u < r->padded; q.u += q.w) {
+            q.w = tn_recurrent_units(r, j->k, q.u);
+            if (first_row(r, g) == 0 && sparse)
+                panel_lists(&q, (int)i, p, begun || i);
+            else
+                panel_rows(&q, first_row(r, g), r->in, p, end, begun || i);
+            panel_rows(&q, r->in + 1, end_row(r, g), p > from ? p : from, end < to ? end : to,
+                       begun || p > from);
         }
     }
 }
 
-static void chunk_block(const job *j, int group, int row0, int g, int begun) {
-    const tn_recurrent *r = j->r;
-    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = all / r->steps;
-    int lo = first_row(r, g), hi = end_row(r, g), x = r->in + 1,
-        state_end = hi < x + r->padded ? hi : x + r->padded;
-    if (!r->from_zero) {
-        chunk_rows(j, group, row0, g, lo, hi, 0, all, begun);
-        return;
-    }
-    /* the step that begins with a state of zeros adds nothing to the state's weights */
-    chunk_rows(j, group, row0, g, lo, x, 0, all, begun);
-    chunk_rows(j, group, row0, g, x, state_end, r->reverse ? 0 : step, r->reverse ? all - step : all, begun);
-    chunk_rows(j, group, row0, g, x + r->padded, hi, 0, all, begun);
-}
-
 void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
-    for (int g = 0; g < j->r->blocks; g++) chunk_block(j, group, tn_recurrent_row(j->r, chunk), g, begun);
+    const tn_recurrent *r = j->r;
+    int sparse = j->len && tn_recurrent_sparse(r, chunk);
+    if (sparse) {
+        size_t list = (size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
+        tn_recurrent_list(r, chunk, j->len + list, j->at + list * TN_RECURRENT_PIECE,
+                          j->v + list * TN_RECURRENT_PIECE);
+    }
+    for (int g = 0; g < r->blocks; g++) chunk_block(j, group, tn_recurrent_row(r, chunk), g, sparse, begun);
 }
 
 /* ---- all parts ---- */
@@ -123,7 +151,7 @@ static void sum_piece(void *arg, int chunk) {
     for (int row = a; row < b; row++) {
         tn_real *sum = j->turned + ((size_t)row * (size_t)r->blocks + (size_t)block) * (size_t)r->padded;
         for (int q = 1; q < groups; q++)
-            j->k->accumulate((size_t)r->padded, sum + (size_t)q * part_len(r), sum);
+            j->k->accumulate((size_t)r->padded, sum + (size_t)q * tn_recurrent_part(r), sum);
     }
     for (int g = 0; g < r->gates; g++) {
         if (a < x && tn_recurrent_block(r, g, 0) == block) turn_back(j, 0, g, a, b < x ? b : x);
@@ -136,10 +164,8 @@ static void own_weights(job *j) {
     tn_parallel(r->blocks * PIECES, sum_piece, j);
     for (int src = TN_SRC_BIH; src <= TN_SRC_BHH; src++)
         for (int g = 0; g < r->gates && j->need >> src & 1; g++) {
-            /* the 1 after x, or after the state: the state's part of a GRU's n does not meet [x, 1] */
-            int b = tn_recurrent_block(r, g, src == TN_SRC_BHH),
-                row = r->in + (r->cell == TN_GRU && b == 3 ? r->padded + 1 : 0);
-            tn_recurrent_put(j, (size_t)r->hidden, j->turned + ((ptrdiff_t)row * r->blocks + b) * r->padded,
+            int b = tn_recurrent_block(r, g, src == TN_SRC_BHH);
+            tn_recurrent_put(j, (size_t)r->hidden, tn_recurrent_sums(j, 0) + (ptrdiff_t)b * r->padded,
                              j->add >> src & 1, j->gx[src] + (ptrdiff_t)g * r->hidden);
         }
 }

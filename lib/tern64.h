@@ -314,10 +314,15 @@
 #define tn_put_add tn64_put_add
 #define tn_record tn64_record
 #define tn_recurrent_backward tn64_recurrent_backward
+#define tn_recurrent_bits_room tn64_recurrent_bits_room
 #define tn_recurrent_expand tn64_recurrent_expand
 #define tn_recurrent_forward tn64_recurrent_forward
 #define tn_recurrent_len tn64_recurrent_len
+#define tn_recurrent_list tn64_recurrent_list
+#define tn_recurrent_mark tn64_recurrent_mark
+#define tn_recurrent_marked tn64_recurrent_marked
 #define tn_recurrent_op tn64_recurrent_op
+#define tn_recurrent_pieces tn64_recurrent_pieces
 #define tn_recurrent_run tn64_recurrent_run
 #define tn_recurrent_weights tn64_recurrent_weights
 #define tn_recurrent_weights_chunk tn64_recurrent_weights_chunk

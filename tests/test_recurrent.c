@@ -169,6 +169,86 @@ static void last_state(void **state) {
         }
 }
 
+/* Parameter i of a layer of `in` inputs: the first `few` of its columns, side by side, or all of them. */
+static size_t columns_of(const tn_param *p, const tn_real *from, int in, int few, tn_real *to) {
+    if (p->nd == 1 || p->dim[1] != in) few = in = 1;
+    for (size_t i = 0; i < p->len; i++)
+        if ((int)(i % (size_t)in) < few) *to++ = from[i];
+    return p->len / (size_t)in * (size_t)few;
+}
+
+/*
+ * An input that is mostly 0, whose zeros are skipped, and the same with further inputs that are not, but whose weights are:
+ * the same bits.
+ */
+static void zeros_of_the_input(void **state) {
+    (void)state;
+    enum { STEPS = 7, ROWS = 37, IN = 70, MORE = 3 * IN };
+    int length[ROWS];
+    for (int i = 0; i < ROWS; i++) length[i] = 1 + i * 5 % STEPS;
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++)
+        for (int with = 0; with < 2; with++) {
+            rig r, s;
+            rig_new(&r, (tn_cell)cell, IN, 43, 1, 1, 0), rig_new(&s, (tn_cell)cell, MORE, 43, 1, 1, 0);
+            tn_t *x = sequence(r.t, STEPS, ROWS, IN), *more = sequence(s.t, STEPS, ROWS, MORE);
+            for (size_t i = 0; i < x->len; i++) {
+                if (i * 7 % 31 > 6 || i % IN == 2) x->x[i] = i % 2 ? 0 : (tn_real)-0.0;
+                more->x[i / IN * MORE + i % IN] = x->x[i];
+            }
+            for (int i = 0; i < tn_params_count(r.ps); i++) {
+                const tn_param *p = tn_params_at(r.ps, i), *q = tn_params_at(s.ps, i);
+                for (size_t k = 0; k < q->len; k++)
+                    if (q->nd == 1 || q->dim[1] != MORE)
+                        q->w[k] = p->w[k];
+                    else
+                        q->w[k] = k % MORE < IN ? p->w[k / MORE * IN + k % MORE] : 0;
+            }
+            tn_rnn_out o = tn_rnn_fwd(&r.l, x, NULL, NULL, with ? length : NULL),
+                       e = tn_rnn_fwd(&s.l, more, NULL, NULL, with ? length : NULL);
+            tn_backward(tn_add(tn_sum(tn_square(o.y)), tn_sum(tn_square(o.h_n))), r.ps, 0);
+            tn_backward(tn_add(tn_sum(tn_square(e.y)), tn_sum(tn_square(e.h_n))), s.ps, 0);
+            int own = sizeof(tn_real) == 4 && tn_simd(NULL); /* OpenBLAS has no such order */
+            if (own) assert_true(same_bits(o.y->x, e.y->x, o.y->len));
+            for (int i = 0; i < tn_params_count(r.ps); i++) {
+                const tn_param *p = tn_params_at(r.ps, i), *q = tn_params_at(s.ps, i);
+                tn_real *got = malloc(p->len * sizeof *got), *want = malloc(p->len * sizeof *want);
+                double most = 0;
+                assert_int_equal(columns_of(p, p->g, IN, IN, got), p->len);
+                assert_int_equal(columns_of(q, q->g, MORE, IN, want), p->len);
+                for (size_t k = 0; k < p->len; k++) most = fmax(most, fabs((double)want[k]));
+                assert_true(most > 0.01);
+                if (own) assert_true(same_bits(got, want, p->len));
+                for (size_t k = 0; k < p->len; k++)
+                    assert_true(fabs((double)(got[k] - want[k])) <= (sizeof *got == 8 ? 1e-13 : 2e-6) * most);
+                free(got), free(want);
+            }
+            rig_free(&r), rig_free(&s);
+        }
+}
+
+/* 0 times an infinite weight, or times a gradient that is NaN, is NaN, though the zeros of an input are skipped. */
+static void zeros_by_infinity(void **state) {
+    (void)state;
+    enum { STEPS = 3, ROWS = 20, IN = 28, H = 19 };
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++) {
+        rig r;
+        rig_new(&r, (tn_cell)cell, IN, H, 1, 0, 0);
+        tn_t *x = sequence(r.t, STEPS, ROWS, IN);
+        for (size_t i = 0; i < x->len; i++)
+            if (i % IN > 3) x->x[i] = 0;
+        tn_rnn_out o = tn_rnn_fwd(&r.l, x, NULL, NULL, NULL);
+        for (size_t i = 0; i < o.y->len; i++) assert_true(isfinite(o.y->x[i]));
+        const tn_param *w = tn_params_at(r.ps, 0);
+        tn_t *not_a_number = tn_full(r.t, (tn_real)NAN, 3, (int[]){STEPS, ROWS, H});
+        tn_backward(tn_sum(tn_mul(o.y, not_a_number)), r.ps, 0);
+        for (int i = 0; i < H; i++) assert_true(isnan(w->g[i * IN]) && isnan(w->g[i * IN + 20]));
+        w->w[5 * IN + 20] = (tn_real)INFINITY;
+        o = tn_rnn_fwd(&r.l, x, NULL, NULL, NULL);
+        for (int i = 0; i < ROWS; i++) assert_true(isnan(o.y->x[i * H + 5]) && isfinite(o.y->x[i * H + 6]));
+        rig_free(&r);
+    }
+}
+
 /* Between the layers alone, by sequence: cut batches give the same masks. */
 static void dropout_between(void **state) {
     (void)state;
@@ -238,10 +318,16 @@ static void wrong_shapes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(start),      cmocka_unit_test(step_by_step),
-        cmocka_unit_test(many_rows),  cmocka_unit_test(padding_is_not_seen),
-        cmocka_unit_test(last_state), cmocka_unit_test(dropout_between),
-        cmocka_unit_test(operations), cmocka_unit_test(wrong_shapes),
+        cmocka_unit_test(start),
+        cmocka_unit_test(step_by_step),
+        cmocka_unit_test(many_rows),
+        cmocka_unit_test(padding_is_not_seen),
+        cmocka_unit_test(last_state),
+        cmocka_unit_test(dropout_between),
+        cmocka_unit_test(operations),
+        cmocka_unit_test(wrong_shapes),
+        cmocka_unit_test(zeros_of_the_input),
+        cmocka_unit_test(zeros_by_infinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -115,6 +115,80 @@ static void products(void **unused) {
     for (int m = 1; m < 18; m++) product(m, 30, m % 2 == 0, 1, 0), product(m, 30, m % 2, 0, 1);
 }
 
+/* ---- products of what is mostly zeros: the bits of the whole product ---- */
+
+/* a (m, depth), every third element kept; as panel_product's, by `rows` of bits or by lists. */
+static void sparse_product(int m, int depth, int lists, int add) {
+    enum { EACH = 200 };
+    const int words = (depth + 63) / 64;
+    tn_real *a = reals((size_t)m * (size_t)depth, 1), *b = reals((size_t)depth * COLS, 1);
+    tn_real *start = reals((size_t)(m + 1) * LDC, 1), *v = malloc((size_t)m * EACH * sizeof *v);
+    tn_real *want = malloc((size_t)(m + 1) * LDC * sizeof *want),
+            *got = malloc((size_t)(m + 1) * LDC * sizeof *got);
+    uint64_t *bits = calloc((size_t)(m * words), sizeof *bits);
+    unsigned char *at = malloc((size_t)m * EACH);
+    int *len = calloc((size_t)m, sizeof *len);
+    assert_true(v && want && got && bits && at && len && depth <= EACH);
+    for (int i = 0; i < m; i++)
+        for (int p = 0; p < depth; p++) {
+            tn_real *e = a + i * depth + p;
+            if ((i * 5 + p * p) % 3 || i == 1) {
+                *e = 0;
+                continue;
+            }
+            bits[i * words + p / 64] |= (uint64_t)1 << p % 64;
+            at[i * EACH + len[i]] = (unsigned char)p, v[i * EACH + len[i]++] = *e;
+        }
+    memcpy(want, start, (size_t)(m + 1) * LDC * sizeof *want);
+    by_panels(level[0], m, depth, 0, a, depth, b, want, add);
+    for (int l = 0; l < levels; l++) {
+        const tn_kernels_t *k = level[l];
+        memcpy(got, start, (size_t)(m + 1) * LDC * sizeof *got);
+        if (!lists)
+            k->sparse_rows(&(tn_sparse_rows){.m = m,
+                                             .w = COLS,
+                                             .words = words,
+                                             .bits = bits,
+                                             .a = a,
+                                             .b = b,
+                                             .c = got,
+                                             .stride = depth,
+                                             .ldb = COLS,
+                                             .ldc = LDC});
+        tn_real *panel = malloc((size_t)depth * COLS * sizeof *panel);
+        assert_non_null(panel);
+        for (int u = 0, w, turn = 0; lists && u < COLS; u += w, turn++) {
+            w = (turn % 3 + 1) * k->width;
+            if (w > COLS - u) w = COLS - u;
+            if (w > k->panel) w = k->panel;
+            for (int p = 0; p < depth; p++) memcpy(panel + p * w, b + p * COLS + u, (size_t)w * sizeof *b);
+            k->sparse_lists(&(tn_sparse_lists){.m = m,
+                                               .w = w,
+                                               .len = len,
+                                               .at = at,
+                                               .v = v,
+                                               .b = panel,
+                                               .each = EACH,
+                                               .c = got + u,
+                                               .ldc = LDC,
+                                               .add = add});
+        }
+        same("sparse product", k->name, got, want, (size_t)(m + 1) * LDC);
+        free(panel);
+    }
+    free(a), free(b), free(start), free(v), free(want), free(got), free(bits), free(at), free(len);
+}
+
+static void sparse_products(void **unused) {
+    (void)unused;
+    static const int depth[] = {1, 28, 64, 65, 160};
+    for (int m = 1; m < 12; m++)
+        for (int d = 0; d < (int)(sizeof depth / sizeof *depth); d++) {
+            sparse_product(m, depth[d], 0, 0);
+            sparse_product(m, depth[d], 1, m % 2);
+        }
+}
+
 /* ---- cells ---- */
 
 enum { ROWS = 3, UNITS = 96, ROW = UNITS + 16, BLOCKS = 4, ALL = ROWS * ROW * BLOCKS };
@@ -122,6 +196,7 @@ enum { ROWS = 3, UNITS = 96, ROW = UNITS + 16, BLOCKS = 4, ALL = ROWS * ROW * BL
 /* What a cell reads and writes, backward after forward. Kept's order is a level's own: it is not compared. */
 typedef struct {
     tn_real z[ALL], h0[ALL], c0[ALL], h1[ALL], c1[ALL], kept[5 * ALL], dh[ALL], dc[ALL], dg[ALL], panel[ALL];
+    tn_real sum[BLOCKS * ROW];
 } cell_memory;
 
 static tn_cell_rows rows_of(const tn_kernels_t *k, tn_cell cell, cell_memory *m) {
@@ -146,7 +221,9 @@ static tn_cell_rows rows_of(const tn_kernels_t *k, tn_cell cell, cell_memory *m)
                           .dg_block = ROW,
                           .panel = m->panel,
                           .panel_row = UNITS,
-                          .panel_block = ROWS * ROW};
+                          .panel_block = ROWS * ROW,
+                          .sum = m->sum,
+                          .sum_block = ROW};
 }
 
 static double logistic(double x) {
@@ -169,7 +246,8 @@ static unit formulas(tn_cell cell, const double z[4], double h0, double c0, doub
         double r = logistic(z[0]), w = logistic(z[1]), n = tanh(z[2] + r * z[3]);
         u.h = (1 - w) * n + w * h0;
         u.dg[0] = dh * (1 - w) * (1 - n * n), u.dg[1] = u.dg[0] * z[3] * r * (1 - r);
-        u.dg[2] = dh * (h0 - n) * w * (1 - w), u.dg[3] = u.dg[0] * r, u.dh = dh * w;
+        u.dg[2] = dh * (h0 - n) * w * (1 - w), u.dg[3] = u.dg[0] * r;
+        u.dh = eps > 1e-10 && isnan(r) ? r : dh * w; /* float: r and z share a division; h is NaN anyway */
     } else {
         double i = logistic(z[0]), f = logistic(z[1]), g = tanh(z[2]), o = logistic(z[3]);
         u.c = f * c0 + i * g;
@@ -209,6 +287,12 @@ static void cells(void **unused) {
             memset(m->kept, 0, sizeof m->kept);
             if (l) same("cell", level[l]->name, (tn_real *)m, (tn_real *)&want, sizeof *m / sizeof(tn_real));
         }
+        for (int b = 0; b < blocks; b++)
+            for (int u = 0; u < ROW; u++) {
+                tn_real sum = start.sum[b * ROW + u];
+                for (int i = 0; u < UNITS && i < ROWS; i++) sum += want.dg[(i * BLOCKS + b) * ROW + u];
+                same("sum", "plain", &want.sum[b * ROW + u], &sum, 1);
+            }
         for (int i = 0; i < ROWS; i++)
             for (int u = 0; u < ROW; u++) {
                 int h = i * ROW + u, c = i * (ROW + 1) + u, d = i * (ROW + 2) + u, z = i * ROW * BLOCKS + u;
@@ -239,6 +323,7 @@ int main(void) {
     static const char *const names[] = {"plain", "avx2", "avx512", "neon"};
     for (int i = 0; i < 4; i++)
         if (tn_kernels_level(names[i])) level[levels++] = tn_kernels_level(names[i]);
-    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(cells)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(products), cmocka_unit_test(sparse_products),
+                                       cmocka_unit_test(cells)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,6 +16,9 @@ static inline V squash(V x) {
 static inline V logistic(V x) {
     return 1 / (1 + exp(-x));
 }
+static inline void two_logistic(V x, V y, V *a, V *b) {
+    *a = logistic(x), *b = logistic(y);
+}
 
 #else
 
@@ -38,6 +41,23 @@ static inline V logistic(V x) {
     return vset1(1) / vfma(scale, e.expm1_r, scale + vset1(1));
 }
 
+/* 1 + exp(-x), for x below -43 that of -43: so two of them may be multiplied. */
+static inline V logistic_divisor(V x) {
+    V minus = vmin(vset1(43.0f), vmax(vset1(-43.0f), -x));
+    exp_parts e = reduce_exp(minus);
+    V scale = power_of_two(e.n);
+    return vfma(scale, e.expm1_r, scale + vset1(1));
+}
+
+/*
+ * Two by one division, which is what a cell waits for, of gates whose NaN both reach the state: of x the result is 1 / p =
+ * q / (p q), not below 2e-19.
+ */
+static inline void two_logistic(V x, V y, V *a, V *b) {
+    V p = logistic_divisor(x), q = logistic_divisor(y), both = vset1(1) / (p * q);
+    *a = both * q, *b = both * p;
+}
+
 #endif
 
 /* y (1 - y): the logistic function's slope; 1 - y^2: tanh's. */
@@ -52,9 +72,18 @@ static inline tn_real *kept_of(const tn_cell_rows *s, int row, int unit, int eac
     return s->kept + row * s->kept_row + (ptrdiff_t)unit * each;
 }
 
-static inline void put_gradient(const tn_cell_rows *s, int row, int unit, int block, V d) {
+static inline V put_gradient(const tn_cell_rows *s, int row, int unit, int block, V d) {
     vstore(s->dg + row * s->dg_row + block * s->dg_block + unit, d);
     if (s->panel) vstore(s->panel + block * s->panel_block + row * s->panel_row + unit, d);
+    return d;
+}
+
+/* Sums of dg over rows, which stay in registers: backward goes by units, then rows. */
+static inline V sum_so_far(const tn_cell_rows *s, int unit, int block) {
+    return s->sum ? vload(s->sum + block * s->sum_block + unit) : vset1(0);
+}
+static inline void put_sum(const tn_cell_rows *s, int unit, int block, V sum) {
+    if (s->sum) vstore(s->sum + block * s->sum_block + unit, sum);
 }
 
 /* ---- Elman ---- */
@@ -72,24 +101,30 @@ void tn_k_relu_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_tanh_cell_back(const tn_cell_rows *s) {
-    for (int i = 0; i < s->rows; i++)
-        for (int u = 0; u < s->units; u += VL) {
+    for (int u = 0; u < s->units; u += VL) {
+        V s0 = sum_so_far(s, u, 0);
+        for (int i = 0; i < s->rows; i++) {
             tn_real *dh = s->dh + i * s->d_row + u;
-            put_gradient(s, i, u, 0, vload(dh) * squash_slope(vload(s->h1 + i * s->h_row + u)));
+            s0 += put_gradient(s, i, u, 0, vload(dh) * squash_slope(vload(s->h1 + i * s->h_row + u)));
             vstore(dh, vset1(0));
         }
+        put_sum(s, u, 0, s0);
+    }
 }
 
 void tn_k_relu_cell_back(const tn_cell_rows *s) {
     const V zero = vset1(0);
-    for (int i = 0; i < s->rows; i++)
-        for (int u = 0; u < s->units; u += VL) {
+    for (int u = 0; u < s->units; u += VL) {
+        V s0 = sum_so_far(s, u, 0);
+        for (int i = 0; i < s->rows; i++) {
             tn_real *dh = s->dh + i * s->d_row + u;
             V h = vload(s->h1 + i * s->h_row + u);
             V slope = vsel(vgt(h, zero), vset1(1), vsel(VMASK(h <= zero), zero, h));
-            put_gradient(s, i, u, 0, vload(dh) * slope);
+            s0 += put_gradient(s, i, u, 0, vload(dh) * slope);
             vstore(dh, zero);
         }
+        put_sum(s, u, 0, s0);
+    }
 }
 
 /* ---- LSTM; kept: i f g o tanh(c) ---- */
@@ -112,20 +147,29 @@ void tn_k_lstm_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_lstm_cell_back(const tn_cell_rows *s) {
-    for (int row = 0; row < s->rows; row++)
-        for (int u = 0; u < s->units; u += VL) {
+    for (int u = 0; u < s->units; u += VL) {
+        V s0 = sum_so_far(s, u, 0);
+        V s1 = sum_so_far(s, u, 1);
+        V s2 = sum_so_far(s, u, 2);
+        V s3 = sum_so_far(s, u, 3);
+        for (int row = 0; row < s->rows; row++) {
             const tn_real *kept = kept_of(s, row, u, LSTM_KEPT);
             tn_real *dh = s->dh + row * s->d_row + u, *dc = s->dc + row * s->d_row + u;
             V i = vload(kept), f = vload(kept + VL), g = vload(kept + 2 * VL), o = vload(kept + 3 * VL);
             V t = vload(kept + 4 * VL), dh1 = vload(dh);
             V d = vfma(dh1 * o, squash_slope(t), vload(dc));
-            put_gradient(s, row, u, 0, d * g * logistic_slope(i));
-            put_gradient(s, row, u, 1, d * vload(s->c0 + row * s->c_row + u) * logistic_slope(f));
-            put_gradient(s, row, u, 2, d * i * squash_slope(g));
-            put_gradient(s, row, u, 3, dh1 * t * logistic_slope(o));
+            s0 += put_gradient(s, row, u, 0, d * g * logistic_slope(i));
+            s1 += put_gradient(s, row, u, 1, d * vload(s->c0 + row * s->c_row + u) * logistic_slope(f));
+            s2 += put_gradient(s, row, u, 2, d * i * squash_slope(g));
+            s3 += put_gradient(s, row, u, 3, dh1 * t * logistic_slope(o));
             vstore(dc, d * f);
             vstore(dh, vset1(0));
         }
+        put_sum(s, u, 0, s0);
+        put_sum(s, u, 1, s1);
+        put_sum(s, u, 2, s2);
+        put_sum(s, u, 3, s3);
+    }
 }
 
 /* ---- GRU; kept: r z n and the state's part of n before the reset gate ---- */
@@ -135,7 +179,8 @@ void tn_k_gru_cell(const tn_cell_rows *s) {
         for (int u = 0; u < s->units; u += VL) {
             const tn_real *from = s->z + row * s->z_row + u;
             tn_real *kept = kept_of(s, row, u, GRU_KEPT);
-            V r = logistic(vload(from)), z = logistic(vload(from + s->z_block));
+            V r, z;
+            two_logistic(vload(from), vload(from + s->z_block), &r, &z);
             V hn = vload(from + 3 * s->z_block), n = squash(vfma(r, hn, vload(from + 2 * s->z_block)));
             V h0 = vload(s->h0 + row * s->h_row + u);
             vstore(s->h1 + row * s->h_row + u, vfma(z, h0, (vset1(1) - z) * n));
@@ -144,17 +189,26 @@ void tn_k_gru_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_gru_cell_back(const tn_cell_rows *s) {
-    for (int row = 0; row < s->rows; row++)
-        for (int u = 0; u < s->units; u += VL) {
+    for (int u = 0; u < s->units; u += VL) {
+        V s0 = sum_so_far(s, u, 0);
+        V s1 = sum_so_far(s, u, 1);
+        V s2 = sum_so_far(s, u, 2);
+        V s3 = sum_so_far(s, u, 3);
+        for (int row = 0; row < s->rows; row++) {
             const tn_real *kept = kept_of(s, row, u, GRU_KEPT);
             tn_real *dh = s->dh + row * s->d_row + u;
             V r = vload(kept), z = vload(kept + VL), n = vload(kept + 2 * VL), hn = vload(kept + 3 * VL);
             V dh1 = vload(dh), h0 = vload(s->h0 + row * s->h_row + u);
             V dn = dh1 * (vset1(1) - z) * squash_slope(n);
-            put_gradient(s, row, u, 0, dn);
-            put_gradient(s, row, u, 1, dn * hn * logistic_slope(r));
-            put_gradient(s, row, u, 2, dh1 * (h0 - n) * logistic_slope(z));
-            put_gradient(s, row, u, 3, dn * r);
+            s0 += put_gradient(s, row, u, 0, dn);
+            s1 += put_gradient(s, row, u, 1, dn * hn * logistic_slope(r));
+            s2 += put_gradient(s, row, u, 2, dh1 * (h0 - n) * logistic_slope(z));
+            s3 += put_gradient(s, row, u, 3, dn * r);
             vstore(dh, dh1 * z);
         }
+        put_sum(s, u, 0, s0);
+        put_sum(s, u, 1, s1);
+        put_sum(s, u, 2, s2);
+        put_sum(s, u, 3, s3);
+    }
 }

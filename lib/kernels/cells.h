@@ -11,6 +11,7 @@
 #define TN_KERNELS_CELLS_H
 #include "tern.h"
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct {
     int rows, units;          /* units: whole vectors */
@@ -27,6 +28,8 @@ typedef struct {
     ptrdiff_t dg_row, dg_block;
     tn_real *panel; /* dg once more, block by block, a row of these units after the other; or NULL */
     ptrdiff_t panel_row, panel_block;
+    tn_real *sum; /* dg's sums over rows are added here, block by block; or NULL */
+    ptrdiff_t sum_block;
 } tn_cell_rows;
 
 typedef void tn_cell_fn(const tn_cell_rows *);
@@ -46,4 +49,31 @@ typedef struct {
     const void *soon[2]; /* memory that will be used soon, to be fetched meanwhile; or NULL */
     size_t soon_len[2];  /* bytes */
 } tn_panel_product;
+
+/*
+ * C (m x w, w whole vectors) = A (m x k) by b, row strides ldc, stride and ldb: of row i of A the columns whose bits are
+ * set, in ceil(k / 64) words from bits[i * words] on; the others are skipped.
+ */
+typedef struct {
+    int m, w, words;
+    const uint64_t *bits;
+    const tn_real *a, *b;
+    tn_real *c;
+    ptrdiff_t stride, ldb, ldc;
+} tn_sparse_rows;
+
+/*
+ * C (m x w, w at most the panel of above) = A by b (k x w), or += with add, where row i of A is a list of len[i] elements:
+ * v[i * each + e] in column at[i * each + e], ascending.
+ */
+typedef struct {
+    int m, w;
+    const int *len;
+    const unsigned char *at;
+    const tn_real *v, *b;
+    ptrdiff_t each;
+    tn_real *c;
+    ptrdiff_t ldc;
+    int add;
+} tn_sparse_lists;
 #endif

@@ -60,6 +60,8 @@
 #define tn_k_softmax_rows      TN_LEVEL_NAME(softmax_rows)
 
 #define tn_k_panel_product  TN_LEVEL_NAME(panel_product)
+#define tn_k_sparse_rows    TN_LEVEL_NAME(sparse_rows)
+#define tn_k_sparse_lists   TN_LEVEL_NAME(sparse_lists)
 #define tn_k_tanh_cell      TN_LEVEL_NAME(tanh_cell)
 #define tn_k_tanh_cell_back TN_LEVEL_NAME(tanh_cell_back)
 #define tn_k_relu_cell      TN_LEVEL_NAME(relu_cell)
@@ -147,6 +149,8 @@ void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *
                                const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                ptrdiff_t pitch);
 void tn_k_panel_product(const tn_panel_product *);
+void tn_k_sparse_rows(const tn_sparse_rows *);
+void tn_k_sparse_lists(const tn_sparse_lists *);
 tn_cell_fn tn_k_tanh_cell, tn_k_tanh_cell_back, tn_k_relu_cell, tn_k_relu_cell_back, tn_k_gru_cell,
     tn_k_gru_cell_back, tn_k_lstm_cell, tn_k_lstm_cell_back;
 #endif
