@@ -113,8 +113,7 @@ static void forward_chunk(void *arg, int chunk) {
     forward_job *j = arg;
     const tn_sparse_input *s = j->s;
     const tn_kernels_t *k = s->k;
-    const long pairs =
-        pieces(s->n, 2); /* never cut: which rows share their zeros shows in the sign of a zero */
+    const long pairs = pieces(s->n, 2); /* of rows that share their zeros, seen in a zero's sign: not cut */
     const int set = chunk % j->row_sets, r0 = 2 * (int)(pairs * set / j->row_sets),
               r1 = least(2 * (int)(pairs * (set + 1) / j->row_sets), s->n);
     const int o = chunk / j->row_sets * j->width, units = least(j->width, j->out - o);
