@@ -222,7 +222,8 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
               .w = w->x,
               .dz = gy,
               .add = add};
-    const int sparse = need & 2 && a->sparse, dense = need & 2 && !a->sparse, add_dw = (add >> 1) & 1;
+    const int add_dw = (add >> 1) & 1, of_itself = x == w; /* one buffer for dx and dw: one after the other */
+    const int dense = need & 2 && !a->sparse && !of_itself;
     if (a->act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 1) b.dx = gx[0];
     if (need & 4) b.db = gx[2];
@@ -230,7 +231,7 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
     b.units = small ? b.out : chunk_units(b.out), b.blocks = (b.out + b.units - 1) / b.units;
     b.half = half_of(b.in);
     b.ld = odd_lines(b.n), b.ldx = dense && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
-    if (dense) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)(b.out * b.ld) * sizeof *gy);
+    if (dense) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)b.out * (size_t)b.ld * sizeof *gy);
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     tn_parallel(b.blocks, back_units, &b);
     if (b.dx) {
@@ -240,7 +241,8 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
     const int products = b.strips + (dense ? 2 * b.blocks : 0);
     for (int i = 0; i < products && small; i++) back_products(&b, i);
     if (!small) tn_parallel(products, back_products, &b);
-    if (sparse && !tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1]))
+    if (need & 2 && !dense
+        && !(a->sparse && tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1])))
         tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], add_dw);
 }
 

@@ -113,8 +113,9 @@ static void forward_chunk(void *arg, int chunk) {
     forward_job *j = arg;
     const tn_sparse_input *s = j->s;
     const tn_kernels_t *k = s->k;
-    const int set = chunk % j->row_sets, r0 = (int)((long)s->n * set / j->row_sets),
-              r1 = (int)((long)s->n * (set + 1) / j->row_sets);
+    const long pairs = pieces(s->n, 2); /* of rows that share their zeros, seen in a zero's sign: not cut */
+    const int set = chunk % j->row_sets, r0 = 2 * (int)(pairs * set / j->row_sets),
+              r1 = least(2 * (int)(pairs * (set + 1) / j->row_sets), s->n);
     const int o = chunk / j->row_sets * j->width, units = least(j->width, j->out - o);
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len,
             *sums = packed + (size_t)DEPTH * (size_t)j->width;
@@ -145,8 +146,8 @@ int tn_linear_sparse_forward(tn_tape *t, const tn_sparse_input *s, int out, cons
     const tn_place place = tn_mark(t);
     forward_job j = {.s = s, .out = out, .width = s->k->sparse_width, .w = w, .bias = bias, .relu = relu};
     const int panels = pieces(out, j.width);
-    j.y = y, j.row_sets = least(pieces(tn_threads(), panels), s->n);
-    j.scratch_len = (size_t)j.width * (size_t)(DEPTH + pieces(s->n, j.row_sets));
+    j.y = y, j.row_sets = least(pieces(tn_threads(), panels), pieces(s->n, 2));
+    j.scratch_len = (size_t)j.width * (size_t)(DEPTH + 2 * pieces(pieces(s->n, 2), j.row_sets));
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(panels * j.row_sets, forward_chunk, &j);
     tn_rewind(t, place);

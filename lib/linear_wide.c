@@ -162,7 +162,7 @@ static void dense_columns(const back_job *j, const factor *f, int add, int c, in
 /* Zeros are skipped where the other factor is finite: 0 times infinity is NaN. */
 static void columns(const back_job *j, const factor *f, int add, int c, int end, const tn_real *b,
                     tn_real *to, tn_real *packed) {
-    const int width = j->k->sparse_width, whole = f->sparse ? end / width * width : c;
+    const int width = j->k->sparse_width, whole = f->sparse ? end / UNIT * UNIT : c;
     tn_sparse_panel s = {.m = f->m, .words = f->words, .bits = f->bits, .ld_bits = f->words, .a = f->a};
     s.rs = f->lda, s.cs = 1, s.b = packed, s.add = add, s.far = 1, s.ldc = s.ld_soon = j->in;
     s.soon_len = width;

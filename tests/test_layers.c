@@ -202,6 +202,29 @@ static void either_way_round(void **state) {
     tn_tape_free(t);
 }
 
+/* Both gradients of x x' go to one buffer: by 4 threads the bits of one, near the gradient of the primitives. */
+static void of_itself(void **state) {
+    (void)state;
+    enum { N = 192, TIMES = 40 };
+    tn_tape *t = tn_tape_new(NULL);
+    tn_real *xs = draw(4, 1, N * N);
+    tn_t *x = tn_leaf(t, xs, 2, (int[]){N, N}), *one, *more, *graph;
+    tn_set_threads(1);
+    tn_t *y = tn_linear_act(x, x, NULL, TN_ACT_RELU);
+    tn_grad(y, NULL, 1, &x, &one, 0);
+    tn_grad(y, NULL, 1, &x, &graph, 1);
+    for (size_t i = 0; i < one->len; i++)
+        assert_true(fabs((double)(one->x[i] - graph->x[i])) <= 1e-3 * (1 + fabs((double)graph->x[i])));
+    tn_set_threads(4);
+    for (int k = 0; k < TIMES; k++) {
+        tn_grad(y, NULL, 1, &x, &more, 0);
+        if (!same_bits(one->x, more->x, one->len)) fail_msg("4 threads, time %d", k);
+    }
+    tn_set_threads(0);
+    tn_tape_free(t);
+    free(xs);
+}
+
 /* ---- bits: float alone; the double build's products are OpenBLAS's, which promises nothing ---- */
 
 #ifndef TN_DOUBLE
@@ -314,6 +337,7 @@ int main(void) {
         cmocka_unit_test(shapes),
         cmocka_unit_test(packed_forms),
         cmocka_unit_test(either_way_round),
+        cmocka_unit_test(of_itself),
 #ifndef TN_DOUBLE
         cmocka_unit_test(same_bits_everywhere),
 #endif

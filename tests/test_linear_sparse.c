@@ -5,6 +5,7 @@
  * show where the dense products show them.
  */
 #include "internal.h"
+#include "kernels.h"
 #include "kernel_rig.h"
 #include "linear_sparse.h"
 #include "support.h"
@@ -103,8 +104,48 @@ static void layer(void **unused) {
     free(xs), free(ws);
 }
 
+/* Rows shorter than a vector, in memory of exactly their size. */
+static void narrow_rows(void **unused) {
+    (void)unused;
+    enum { MOST = 7 };
+    for (int rows = 1; rows <= MOST; rows++)
+        for (int n = 1; n <= MOST; n++) {
+            tn_real *x = malloc((size_t)(rows * n) * sizeof *x);
+            uint64_t bits[MOST];
+            assert_non_null(x);
+            for (int i = 0; i < rows * n; i++) x[i] = (tn_real)(i % 3 ? 0 : NAN);
+            tn_kernels_get(NULL)->sparse_bits(rows, n, x, n, bits);
+            for (int i = 0; i < rows * n; i++) assert_int_equal(bits[i / n] >> i % n & 1, i % 3 == 0);
+            for (int r = 0; r < rows; r++) assert_int_equal(bits[r] >> n, 0);
+            free(x);
+        }
+}
+
+/* A sum that underflows to -0 and then meets zeros: whatever its sign is, it is so for any number of threads. */
+static void sign_of_zero(void **unused) {
+    (void)unused;
+    enum { N = 34, IN = 128, OUT = 32 };
+    if (!tn_gemm_own()) skip();
+    tn_real *x = calloc((size_t)N * IN, sizeof *x), *w = malloc((size_t)OUT * IN * sizeof *w), one[N * OUT],
+            more[N * OUT];
+    assert_true(x && w);
+    for (int i = 0; i < N; i++) x[i * IN + i % 2] = i % 2 ? 1 : (tn_real)1e-30;
+    for (int i = 0; i < OUT * IN; i++) w[i] = i % IN ? 1 : (tn_real)-1e-30;
+    tn_tape *t = tn_tape_new(NULL);
+    for (int threads = 1; threads <= 5; threads++) {
+        tn_set_threads(threads);
+        const tn_sparse_input *input = tn_linear_sparse_input(t, N, IN, OUT, x, 0);
+        assert_non_null(input);
+        assert_true(tn_linear_sparse_forward(t, input, OUT, w, NULL, 0, threads == 1 ? one : more));
+        if (threads > 1) assert_memory_equal(one, more, sizeof one);
+    }
+    tn_tape_free(t);
+    free(x), free(w);
+}
+
 static const struct CMUnitTest tests[] = {cmocka_unit_test(chains), cmocka_unit_test(dense_input),
-                                          cmocka_unit_test(layer)};
+                                          cmocka_unit_test(layer), cmocka_unit_test(narrow_rows),
+                                          cmocka_unit_test(sign_of_zero)};
 
 static int run(void) {
     return cmocka_run_group_tests(tests, NULL, NULL);

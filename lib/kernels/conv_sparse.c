@@ -98,8 +98,8 @@ void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_
             uint64_t word = 0;
             int end = n - q < WORD ? n - q : WORD;
             for (int l = 0; l < end; l += VL) {
-                const int beyond = l + VL > end && p == planes - 1;
-                V x = beyond ? vload_part(v + q + l, (size_t)(end - l), 0) : vload(v + q + l);
+                const ptrdiff_t readable = (planes - 1 - p) * ld + n - q - l;
+                V x = readable < VL ? vload_part(v + q + l, (size_t)(end - l), 0) : vload(v + q + l);
                 word |= (uint64_t)vnonzero(x) << l;
             }
             *bits++ = end < WORD ? word & (((uint64_t)1 << end) - 1) : word;
