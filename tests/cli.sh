@@ -207,12 +207,37 @@ if [ -w /dev/full ]; then
     grep -q stdout err.txt || fail "stdout on a full disk: $(cat err.txt)"
     "$tern" $train --epochs 1 --out fullout --json >/dev/full 2>err.txt && fail "a result on a full disk: exit code 0"
     [ "$(grep -c stdout err.txt)" -eq 1 ] && [ "$(wc -l <err.txt)" -eq 1 ] || fail "a result on a full disk: $(cat err.txt)"
-    "$tern" help >/dev/full 2>/dev/null && fail "help on a full disk: exit code 0"
+    for words in help --help --version; do
+        "$tern" $words >/dev/full 2>err.txt && fail "$words on a full disk: exit code 0"
+        grep -q stdout err.txt || fail "$words on a full disk: $(cat err.txt)"
+    done
 fi
 if [ "$(id -u)" != 0 ]; then
     mkdir readonly && chmod a-w readonly
     expect 1 "readonly" $train --epochs 1 --out readonly/run
 fi
+
+# ---- nobody reads on ----
+# fd 4 is a pipe whose reader has gone: no message, and the exit code of SIGPIPE (141), once all files are written.
+mkfifo pipe
+exec 3<>pipe 4>pipe 3>&-
+for words in "list optimizers --verbose" "help train" "--help" "--version" "eval --checkpoint whole" "inspect whole"; do
+    "$tern" $words >&4 2>err.txt
+    got=$?
+    [ $got = 141 ] && [ ! -s err.txt ] || fail "tern $words into a closed pipe: exit code $got, $(cat err.txt)"
+done
+"$tern" list modles >&4 2>err.txt
+[ $? = 2 ] || fail "wrong usage into a closed pipe: not exit code 2"
+"$tern" train $small $model --epochs 3 --threads 2 --out unread >&4 2>&4
+[ $? = 141 ] || fail "a run that nobody reads: not exit code 141"
+"$tern" train $small $model --epochs 3 --threads 2 --out closed >&- 2>&-
+[ $? = 1 ] || fail "a run without stdout: not exit code 1"
+for file in last resume; do
+    same whole/$file.safetensors unread/$file.safetensors "a run that nobody reads"
+    same whole/$file.safetensors closed/$file.safetensors "a run without stdout and stderr"
+done
+grep -qv '^{' closed/log.jsonl && fail "a run without stdout and stderr: its messages are in log.jsonl"
+exec 4>&-
 : >afile
 expect 1 "afile" $train --epochs 1 --out afile/run
 expect 1 "afile" $train --epochs 1 --out afile
