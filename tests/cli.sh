@@ -67,6 +67,19 @@ expect 2 "--drop-last" train $small --batch 5000 --drop-last on
 expect 2 "noise" train --data synthetic:nois=1
 expect 2 "--group" train $small --group 'fc1*'
 expect 2 "--checkpoint" eval
+expect 2 "empty" data ""
+expect 2 "empty" inspect ""
+expect 2 "--data" data synthetic:n=60 --data synthetic:n=60
+expect 2 "only with --png" data synthetic:n=60 --val-size 0 --zoom 2
+expect 2 "only with optimizers" list models --verbose
+for words in "--input 1x28x28" "--outputs 10" "--batch 1"; do
+    expect 2 "only with --model" inspect nofile $words
+done
+expect 1 "nofile.json: cannot open: No such file" train --config nofile.json
+expect 1 "cannot read: Is a directory" train --config .
+expect 2 "unknown schedule" compare --data synthetic:n=600,test=100 --val-size 60 --train-size 0 --models mlp --schedule foo --dry-run
+expect 2 "no model foo" compare --data synthetic:n=600,test=100 --val-size 60 --train-size 0 --models foo --dry-run
+expect 2 "--val-size" compare --data synthetic:n=600,test=100 --models mlp --val-size 9999 --dry-run
 expect 1 "/nowhere" train --data /nowhere
 expect 1 "nofile" train $small --init nofile.safetensors
 [ ! -e runs ] || fail "a refused run left the directory runs"
