@@ -264,6 +264,8 @@ int args_parse(const command *c, void *dst, int argc, char **argv, args_rest *re
             return args_usage_error(c, "unknown option %.60s; options are long: --name", argv[i]);
         } else if (rest->n >= c->max_plain) {
             return args_usage_error(c, "unexpected argument '%.60s'", argv[i]);
+        } else if (!*argv[i]) {
+            return args_usage_error(c, "an argument is empty"); /* eval "$UNSET" */
         } else {
             rest->plain[rest->n++] = argv[i];
         }

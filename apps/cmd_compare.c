@@ -367,6 +367,13 @@ static int compare(const command *cmd, const options *o, const plan *p, data_cac
     return code;
 }
 
+static int dry_run(const command *cmd, const options *o, const plan *p, data_cache *data) {
+    int wrong = check_plan(cmd, p, data);
+    if (wrong >= 0) return wrong;
+    show_plan(p, o);
+    return EXIT_OK;
+}
+
 static int pilot(const command *cmd, const options *o, const plan *p, data_cache *data, int argc,
                  char **argv) {
     char line[2 * CONFIG_SPEC];
@@ -427,7 +434,7 @@ static int run_compare(const command *cmd, int argc, char **argv) {
         else if (make_plan(cmd, o, &rest, p, &e))
             code = args_usage_error(cmd, "%s", e.msg);
         else if (o->dry_run)
-            show_plan(p, o), code = EXIT_OK;
+            code = dry_run(cmd, o, p, data);
         else if (o->pilot)
             code = pilot(cmd, o, p, data, argc, argv);
         else

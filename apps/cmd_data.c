@@ -197,7 +197,11 @@ static int run_command(const command *cmd, int argc, char **argv) {
     tn_dataset set;
     int code = args_parse(cmd, &o, argc, argv, &rest);
     if (code >= 0) return code;
-    if (rest.n) snprintf(o.config.data, sizeof o.config.data, "%s", rest.plain[0]);
+    if (rest.n && args_given(cmd, &rest, "data"))
+        return args_usage_error(cmd, "--data: '%.60s' is given beside it; one of them", rest.plain[0]);
+    if (rest.n && args_set(args_find(cmd->args, "data"), &o, rest.plain[0], &e))
+        return args_usage_error(cmd, "%s", e.msg);
+    if (args_given(cmd, &rest, "zoom") && !o.png[0]) return args_usage_error(cmd, "--zoom: only with --png");
     if (run_open_data(&o.config, &set, &e)) return app_data_failed(cmd, o.config.data, &e);
     part parts[] = {{"train", &set.train, 0, 0}, {"val", &set.val, 0, 0}, {"test", &set.test, 0, 0}};
     if (check_range(&o, parts[o.split].name, parts[o.split].d, &e)) {

@@ -217,6 +217,10 @@ static int run_command(const command *cmd, int argc, char **argv) {
     int code = args_parse(cmd, &o, argc, argv, &rest);
     if (code >= 0) return code;
     if (!rest.n == !o.model[0]) return args_usage_error(cmd, "name either a run or file, or a --model");
+    static const char *const for_model[] = {"input", "outputs", "batch"};
+    for (int i = 0; i < 3; i++)
+        if (rest.n && args_given(cmd, &rest, for_model[i]))
+            return args_usage_error(cmd, "--%s: only with --model", for_model[i]);
     return rest.n ? inspect_file(cmd, rest.plain[0], o.json) : inspect_model(cmd, &o);
 }
 

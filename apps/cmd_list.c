@@ -158,6 +158,8 @@ static int run_command(const command *cmd, int argc, char **argv) {
                 cmd, "'%.60s' is not one of models, optimizers, wrappers, schedules, data, augment%s%s%s",
                 rest.plain[0], near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
     }
+    if (o.verbose && only && only->at != optim && only->at != wrapper)
+        return args_usage_error(cmd, "--verbose: only with optimizers or wrappers");
     json_t *all = json_object();
     for (int i = 0, shown = 0; i < KINDS; i++) {
         /* wrappers stand behind optimizers, on the page, too */

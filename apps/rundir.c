@@ -35,8 +35,17 @@ json_t *json_number(double v) {
 
 json_t *json_from_file(const char *path, tn_err *e) {
     json_error_t why;
-    json_t *j = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
-    if (!j) tn_fail(e, "%s: line %d: %s", path, why.line, why.text);
+    FILE *f = fopen(path, "r");
+    if (!f) {
+        tn_fail(e, "%s: cannot open: %s", path, strerror(errno));
+        return NULL;
+    }
+    json_t *j = json_loadf(f, JSON_REJECT_DUPLICATES, &why);
+    if (!j && ferror(f)) /* a directory opens, and does not read */
+        tn_fail(e, "%s: cannot read: %s", path, strerror(errno));
+    else if (!j)
+        tn_fail(e, "%s: line %d: %s", path, why.line, why.text);
+    fclose(f);
     return j;
 }
 

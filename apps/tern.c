@@ -2,7 +2,7 @@
 /* tern: one program, a table of commands. */
 #include "commands.h"
 #include "signals.h"
-#include "terminal.h"
+#include "streams.h"
 #include <string.h>
 
 const command *const app_commands[] = {
@@ -29,9 +29,9 @@ static int unknown(const char *name) {
     return EXIT_USAGE;
 }
 
-int main(int argc, char **argv) {
-    signals_ignore();
+static int dispatch(int argc, char **argv, const char **ran) {
     const char *name = argc > 1 ? argv[1] : NULL;
+    *ran = cmd_help.name;
     if (!name) {
         cmd_help.run(&cmd_help, 0, argv);
         return EXIT_USAGE;
@@ -39,7 +39,7 @@ int main(int argc, char **argv) {
     tn_err e;
     if (strcmp(name, "--version") == 0) {
         printf("tern %s\n", tn_version());
-        return fflush(stdout) ? EXIT_FAILED : EXIT_OK;
+        return EXIT_OK;
     }
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) return cmd_help.run(&cmd_help, 0, argv);
     const command *c = find(name);
@@ -53,10 +53,14 @@ int main(int argc, char **argv) {
         fprintf(stderr, "tern: %s\n", e.msg);
         return EXIT_USAGE;
     }
-    int code = c->run(c, argc - 2, argv + 2);
-    if (fflush(stdout) || ferror(stdout)) {
-        fprintf(stderr, "tern %s: cannot write to stdout\n", c->name);
-        if (code == EXIT_OK) code = EXIT_FAILED;
-    }
-    return code;
+    *ran = c->name;
+    return c->run(c, argc - 2, argv + 2);
+}
+
+int main(int argc, char **argv) {
+    const char *ran;
+    streams_start();
+    signals_ignore();
+    int code = dispatch(argc, argv, &ran);
+    return streams_end(ran, code);
 }

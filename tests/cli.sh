@@ -67,6 +67,19 @@ expect 2 "--drop-last" train $small --batch 5000 --drop-last on
 expect 2 "noise" train --data synthetic:nois=1
 expect 2 "--group" train $small --group 'fc1*'
 expect 2 "--checkpoint" eval
+expect 2 "empty" data ""
+expect 2 "empty" inspect ""
+expect 2 "--data" data synthetic:n=60 --data synthetic:n=60
+expect 2 "only with --png" data synthetic:n=60 --val-size 0 --zoom 2
+expect 2 "only with optimizers" list models --verbose
+for words in "--input 1x28x28" "--outputs 10" "--batch 1"; do
+    expect 2 "only with --model" inspect nofile $words
+done
+expect 1 "nofile.json: cannot open: No such file" train --config nofile.json
+expect 1 "cannot read: Is a directory" train --config .
+expect 2 "unknown schedule" compare --data synthetic:n=600,test=100 --val-size 60 --train-size 0 --models mlp --schedule foo --dry-run
+expect 2 "no model foo" compare --data synthetic:n=600,test=100 --val-size 60 --train-size 0 --models foo --dry-run
+expect 2 "--val-size" compare --data synthetic:n=600,test=100 --models mlp --val-size 9999 --dry-run
 expect 1 "/nowhere" train --data /nowhere
 expect 1 "nofile" train $small --init nofile.safetensors
 [ ! -e runs ] || fail "a refused run left the directory runs"
@@ -207,12 +220,37 @@ if [ -w /dev/full ]; then
     grep -q stdout err.txt || fail "stdout on a full disk: $(cat err.txt)"
     "$tern" $train --epochs 1 --out fullout --json >/dev/full 2>err.txt && fail "a result on a full disk: exit code 0"
     [ "$(grep -c stdout err.txt)" -eq 1 ] && [ "$(wc -l <err.txt)" -eq 1 ] || fail "a result on a full disk: $(cat err.txt)"
-    "$tern" help >/dev/full 2>/dev/null && fail "help on a full disk: exit code 0"
+    for words in help --help --version; do
+        "$tern" $words >/dev/full 2>err.txt && fail "$words on a full disk: exit code 0"
+        grep -q stdout err.txt || fail "$words on a full disk: $(cat err.txt)"
+    done
 fi
 if [ "$(id -u)" != 0 ]; then
     mkdir readonly && chmod a-w readonly
     expect 1 "readonly" $train --epochs 1 --out readonly/run
 fi
+
+# ---- nobody reads on ----
+# fd 4 is a pipe whose reader has gone: no message, and the exit code of SIGPIPE (141), once all files are written.
+mkfifo pipe
+exec 3<>pipe 4>pipe 3>&-
+for words in "list optimizers --verbose" "help train" "--help" "--version" "eval --checkpoint whole" "inspect whole"; do
+    "$tern" $words >&4 2>err.txt
+    got=$?
+    [ $got = 141 ] && [ ! -s err.txt ] || fail "tern $words into a closed pipe: exit code $got, $(cat err.txt)"
+done
+"$tern" list modles >&4 2>err.txt
+[ $? = 2 ] || fail "wrong usage into a closed pipe: not exit code 2"
+"$tern" train $small $model --epochs 3 --threads 2 --out unread >&4 2>&4
+[ $? = 141 ] || fail "a run that nobody reads: not exit code 141"
+"$tern" train $small $model --epochs 3 --threads 2 --out closed >&- 2>&-
+[ $? = 1 ] || fail "a run without stdout: not exit code 1"
+for file in last resume; do
+    same whole/$file.safetensors unread/$file.safetensors "a run that nobody reads"
+    same whole/$file.safetensors closed/$file.safetensors "a run without stdout and stderr"
+done
+grep -qv '^{' closed/log.jsonl && fail "a run without stdout and stderr: its messages are in log.jsonl"
+exec 4>&-
 : >afile
 expect 1 "afile" $train --epochs 1 --out afile/run
 expect 1 "afile" $train --epochs 1 --out afile
