@@ -17,6 +17,8 @@ struct tn_decay_report {
     tn_params *params;
     long every;
     long tracked, last; /* steps that the moments have seen, and the last one */
+    int tracks;         /* the step that is on moves the moments */
+    long past;          /* for decay_track: steps that begin them, or -1 */
     tn_real *old, *moment, *part;
     tn_decay_row *row;
     int rows; /* of the last step */
@@ -97,7 +99,6 @@ typedef struct {
     const tn_opt_tensor *tensor;
     const tn_real *old;
     tn_real *moment, *part;
-    long past;
     double shrink;
 } job;
 
@@ -112,11 +113,6 @@ static job job_of(tn_decay_report *r, int i, const tn_tick *k) {
                  .part = r->part + at};
 }
 
-static void track_range(void *arg, size_t lo, size_t hi) {
-    const job *j = arg;
-    j->def->decay_track(j->hp, j->tick, j->tensor, j->moment, j->past, lo, hi);
-}
-
 static int records(const tn_decay_report *r, const tn_tick *k) {
     return k->t % r->every == 0;
 }
@@ -125,16 +121,20 @@ void tn_report_before(tn_decay_report *r, const tn_tick *k) {
     const long left = (r->every - k->t % r->every) % r->every; /* steps until the next record */
     r->rows = 0;
     if (records(r, k)) memcpy(r->old, r->params->w, r->params->len * sizeof *r->old);
-    if (left >= WINDOW) return;
+    r->tracks = left < WINDOW;
+    if (!r->tracks) return;
     const int goes_on = r->tracked > 0 && r->last == k->t - 1;
-    for (int i = 0; i < r->params->n; i++) {
-        job j = job_of(r, i, k);
-        j.past = goes_on ? -1 : k->t - 1;
-        if (j.def->decay_track && lambda_of(r, r->params->p[i]) != 0)
-            tn_parallel_range(r->params->p[i]->len, GRAIN, track_range, &j);
-    }
+    r->past = goes_on ? -1 : k->t - 1;
     r->tracked = goes_on ? r->tracked + 1 : 1;
     r->last = k->t;
+}
+
+void tn_report_track(const tn_decay_report *r, const tn_tick *k, int i, size_t lo, size_t hi) {
+    const tn_param *p = r->params->p[i];
+    const tn_optim_def *def = tn_optim_definition_of(r->optim, p);
+    if (r->tracks && def->decay_track && lambda_of(r, p) != 0)
+        def->decay_track(tn_optim_options(r->optim, p), k, tn_optim_tensor(r->optim, i),
+                         r->moment + p->offset, r->past, lo, hi);
 }
 
 static void part_range(void *arg, size_t lo, size_t hi) {
@@ -149,21 +149,30 @@ static double rms(double square, size_t n) {
     return sqrt(square / (double)n);
 }
 
-/* The decay's part is computed, the gradient's is what is left of the update: so they add up to it. */
+static void subtract(size_t n, const tn_real *a, const tn_real *b, tn_real *y) {
+    for (size_t i = 0; i < n; i++) y[i] = a[i] - b[i];
+}
+
+/*
+ * The decay's part is computed, the gradient's is what is left of the update: so they add up to it. old becomes the update, then
+ * the gradient's part.
+ */
 static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
     const tn_param *p = r->params->p[i];
     const int decays = lambda_of(r, p) != 0;
     job j = job_of(r, i, k);
-    double decay = 0, gradient = 0, update = 0, g = 0, w = 0;
+    tn_real *left = r->old + p->offset;
+    double decay = 0;
     if (decays) {
         j.shrink = j.def->shrink ? j.def->shrink(j.hp, k) : 0;
         tn_parallel_range(p->len, GRAIN, part_range, &j);
+        decay = tn_sum_squares(p->len, j.part);
     }
-    for (size_t n = 0; n < p->len; n++) {
-        const double u = (double)p->w[n] - (double)j.old[n], d = decays ? (double)j.part[n] : 0;
-        decay += d * d, gradient += (u - d) * (u - d), update += u * u;
-        g += (double)p->g[n] * (double)p->g[n], w += (double)j.old[n] * (double)j.old[n];
-    }
+    const double w = tn_sum_squares(p->len, left), g = tn_sum_squares(p->len, p->g);
+    subtract(p->len, p->w, left, left);
+    const double update = tn_sum_squares(p->len, left);
+    if (decays) subtract(p->len, left, j.part, left);
+    const double gradient = decays ? tn_sum_squares(p->len, left) : update;
     return (tn_decay_row){.name = p->name,
                           .decay_rms = rms(decay, p->len),
                           .gradient_rms = rms(gradient, p->len),
