@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Optimizers: single steps by hand, what pins epsilon, decay and the step counter, values that are not finite.
- * Recorded values are in test_optim_golden.c, identities in test_optim_identities.c, the module around the optimizers in
+ * Recorded values are in test_optim_golden.c, identities in test_optim_identities.c, closed forms in
+ * test_optim_forms.c, the module around the optimizers in
  * test_optim_module.c.
  */
 #include "optim_rig.h"
