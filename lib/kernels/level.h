@@ -126,9 +126,9 @@ void tn_k_transpose(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn
 void tn_k_conv_pixels(int k, const int *off, int oh, int ow, const tn_real *x, ptrdiff_t row, int co,
                       const tn_real *w, ptrdiff_t ldw, const tn_real *bias, int relu, tn_real *out,
                       ptrdiff_t pitch, ptrdiff_t plane);
-void tn_k_conv_pixels_pool(int k, const int *terms, const int *even, const int *odd, int oh, int ow, const tn_real *x,
-                           ptrdiff_t row, int co, const tn_real *w, const tn_real *bias, int relu, tn_real *y,
-                           unsigned char *winner);
+void tn_k_conv_pixels_pool(int k, const int *terms, const int *even, const int *odd, int oh, int ow,
+                           const tn_real *x, ptrdiff_t row, int co, const tn_real *w, const tn_real *bias,
+                           int relu, tn_real *y, unsigned char *winner);
 void tn_k_unzip(size_t n, const tn_real *x, tn_real *even, tn_real *odd);
 void tn_k_conv_channels(int k, const int *off, int run, int oh, int ow, const tn_real *x, ptrdiff_t row,
                         int vectors, const tn_real *w, const tn_real *bias, int relu, tn_real *out,
