@@ -5,6 +5,9 @@
  * for adaml2 m_d = beta1 m_d + (1 - beta1) lambda w, which the step divides by the same root as m. It runs for the WINDOW
  * steps up to a record alone, and begins as if the steps before had seen the same weights; that error is beta1^WINDOW
  * (0.1% at 0.9) of what the weights changed by.
+ *
+ * The moment goes on range by range inside the optimizer's own pass, just before a range is updated: its weights are then
+ * on their way to the cache anyway, so that a step pays for one more stream, the moment, and for no pass of its own.
  */
 #include "optim_report.h"
 #include <math.h>
@@ -20,6 +23,10 @@ struct tn_decay_report {
     tn_real *old, *moment, *part;
     tn_decay_row *row;
     int rows; /* of the last step */
+    /* What tn_report_range does in this step: */
+    int records;
+    long past;              /* of decay_track */
+    unsigned char *follows; /* a tensor's moment goes on */
 };
 
 static int is_trained(const tn_param *p) {
@@ -67,8 +74,9 @@ tn_decay_report *tn_decay_report_new(tn_params *params, tn_optim *o, long every,
         r->moment = tn_mem_aligned(params->len * sizeof *r->moment);
         r->part = tn_mem_aligned(params->len * sizeof *r->part);
         r->row = tn_mem_new((size_t)params->n * sizeof *r->row);
+        r->follows = tn_mem_new((size_t)params->n);
     }
-    if (!r || !r->old || !r->moment || !r->part || !r->row) {
+    if (!r || !r->old || !r->moment || !r->part || !r->row || !r->follows) {
         tn_decay_report_free(r);
         tn_fail(e, "decay report: out of memory");
         return NULL;
@@ -85,6 +93,7 @@ void tn_decay_report_free(tn_decay_report *r) {
     tn_mem_aligned_free(r->moment);
     tn_mem_aligned_free(r->part);
     tn_free(r->row);
+    tn_free(r->follows);
     tn_free(r);
 }
 
@@ -97,7 +106,6 @@ typedef struct {
     const tn_opt_tensor *tensor;
     const tn_real *old;
     tn_real *moment, *part;
-    long past;
     double shrink;
 } job;
 
@@ -112,29 +120,27 @@ static job job_of(tn_decay_report *r, int i, const tn_tick *k) {
                  .part = r->part + at};
 }
 
-static void track_range(void *arg, size_t lo, size_t hi) {
-    const job *j = arg;
-    j->def->decay_track(j->hp, j->tick, j->tensor, j->moment, j->past, lo, hi);
-}
-
-static int records(const tn_decay_report *r, const tn_tick *k) {
-    return k->t % r->every == 0;
-}
-
 void tn_report_before(tn_decay_report *r, const tn_tick *k) {
     const long left = (r->every - k->t % r->every) % r->every; /* steps until the next record */
-    r->rows = 0;
-    if (records(r, k)) memcpy(r->old, r->params->w, r->params->len * sizeof *r->old);
-    if (left >= WINDOW) return;
     const int goes_on = r->tracked > 0 && r->last == k->t - 1;
-    for (int i = 0; i < r->params->n; i++) {
-        job j = job_of(r, i, k);
-        j.past = goes_on ? -1 : k->t - 1;
-        if (j.def->decay_track && lambda_of(r, r->params->p[i]) != 0)
-            tn_parallel_range(r->params->p[i]->len, GRAIN, track_range, &j);
-    }
+    r->rows = 0;
+    r->records = left == 0;
+    r->past = goes_on ? -1 : k->t - 1;
+    for (int i = 0; i < r->params->n; i++)
+        r->follows[i] = left < WINDOW && tn_optim_definition_of(r->optim, r->params->p[i])->decay_track
+                        && lambda_of(r, r->params->p[i]) != 0;
+    if (left >= WINDOW) return;
     r->tracked = goes_on ? r->tracked + 1 : 1;
     r->last = k->t;
+}
+
+void tn_report_range(const tn_decay_report *r, const tn_tick *k, int i, size_t lo, size_t hi) {
+    const tn_param *p = r->params->p[i];
+    if (r->records) memcpy(r->old + p->offset + lo, p->w + lo, (hi - lo) * sizeof *r->old);
+    if (r->follows[i])
+        tn_optim_definition_of(r->optim, p)->decay_track(tn_optim_options(r->optim, p), k,
+                                                         tn_optim_tensor(r->optim, i), r->moment + p->offset,
+                                                         r->past, lo, hi);
 }
 
 static void part_range(void *arg, size_t lo, size_t hi) {
@@ -175,7 +181,7 @@ static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
 }
 
 void tn_report_after(tn_decay_report *r, const tn_tick *k) {
-    if (!records(r, k)) return;
+    if (!r->records) return;
     for (int i = 0; i < r->params->n; i++)
         if (is_trained(r->params->p[i])) r->row[r->rows++] = row_of(r, i, k);
 }

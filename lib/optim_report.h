@@ -4,7 +4,9 @@
 #define TN_OPTIM_REPORT_H
 #include "internal.h"
 
+/* Before a step; then for every range of a trained tensor, just before its update, from any thread; after the step. */
 void tn_report_before(tn_decay_report *, const tn_tick *);
+void tn_report_range(const tn_decay_report *, const tn_tick *, int tensor, size_t lo, size_t hi);
 void tn_report_after(tn_decay_report *, const tn_tick *);
 /* In optim.c: the report that steps call, NULL: none. */
 void tn_optim_report(tn_optim *, tn_decay_report *);
