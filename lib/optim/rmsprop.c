@@ -139,7 +139,8 @@ static void rmsprop_decay_track(const void *hp, const tn_tick *k, const tn_opt_t
     const rmsprop_hp *h = hp;
     if (h->momentum == 0) return;
     const double lambda = h->weight_decay * k->wd_mul, a = h->alpha, b = h->momentum;
-    const double powers = b < 1 ? (1 - tn_exact_powi(b, past + 1)) / (1 - b) : (double)(past + 1);
+    const long steps = past < 0 ? -past : past + 1;
+    const double kept = tn_exact_powi(b, steps), powers = b < 1 ? (1 - kept) / (1 - b) : (double)steps;
     for (size_t i = lo; i < hi; i++) {
         const double w = (double)p->w[i], g = (double)p->g[i] + lambda * w;
         double var = a * (double)p->slot[SQUARE_AVG][i] + (1 - a) * g * g;
@@ -148,7 +149,7 @@ static void rmsprop_decay_track(const void *hp, const tn_tick *k, const tn_opt_t
             var = var > mean * mean ? var - mean * mean : 0;
         }
         const double u = lambda * w / (sqrt(var) + h->eps);
-        moment[i] = (tn_real)(past >= 0 ? u * powers : b * (double)moment[i] + u);
+        moment[i] = (tn_real)((past >= 0 ? 0 : kept * (double)moment[i]) + u * powers);
     }
 }
 
