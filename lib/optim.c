@@ -19,7 +19,7 @@ static void update_chunk(void *arg, int c) {
     for (int r = o->chunk[c]; r < o->chunk[c + 1]; r++) {
         const tn_optim_range *at = &o->ranges[r];
         if (!is_trained(o, at->tensor)) continue;
-        if (o->report) tn_report_track(o->report, o->tick, at->tensor, at->lo, at->hi);
+        if (o->report) tn_report_range(o->report, o->tick, at->tensor, at->lo, at->hi);
         for (int layer = 0; layer <= o->nwrap; layer++) {
             const tn_optim_part *part = tn_optim_part_of(o, layer, at->tensor);
             part->def->update(part->hp, o->tick, tn_optim_at(o, layer, at->tensor), at->lo, at->hi);
@@ -42,7 +42,7 @@ static void update_part(void *arg, size_t lo, size_t hi) {
 static void update_whole(const tn_optim *o) {
     for (int i = 0; i < o->params->n; i++) {
         if (!o->whole[i] || !is_trained(o, i)) continue;
-        if (o->report) tn_report_track(o->report, o->tick, i, 0, o->tensor[i].n);
+        if (o->report) tn_report_range(o->report, o->tick, i, 0, o->params->p[i]->len);
         for (int layer = 0; layer <= o->nwrap; layer++) {
             whole_job j = {tn_optim_part_of(o, layer, i), o->tick, tn_optim_at(o, layer, i)};
             if (j.part->def->scope == TN_TENSOR)

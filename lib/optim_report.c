@@ -5,23 +5,37 @@
  * for adaml2 m_d = beta1 m_d + (1 - beta1) lambda w, which the step divides by the same root as m. It runs for the WINDOW
  * steps up to a record alone, and begins as if the steps before had seen the same weights; that error is beta1^WINDOW
  * (0.1% at 0.9) of what the weights changed by.
+ *
+ * Further back than a dozen steps, where beta1^12 is 28%, weights of one step stand for those beside it: three, then five
+ * steps at once with the weights of the middle one. So 26 steps in 64 pay for the moment; see tests/test_optim_report.c
+ * for what it costs in accuracy.
+ *
+ * The moment goes on range by range inside the optimizer's own pass, just before a range is updated: its weights are then
+ * on their way to the cache anyway, so that a step pays for one more stream, the moment, and for no pass of its own.
  */
 #include "optim_report.h"
 #include <math.h>
 #include <string.h>
 
-enum { WINDOW = 64, GRAIN = 16384 };
+enum {
+    WINDOW = 64,
+    SINGLE = 12,
+    TRIPLE = 39,
+    GRAIN = 16384
+}; /* ages, a record's step being 0: from 12 threes, from 39 fives */
 
 struct tn_decay_report {
     tn_optim *optim;
     tn_params *params;
     long every;
     long tracked, last; /* steps that the moments have seen, and the last one */
-    int tracks;         /* the step that is on moves the moments */
-    long past;          /* for decay_track: steps that begin them, or -1 */
     tn_real *old, *moment, *part;
     tn_decay_row *row;
     int rows; /* of the last step */
+    /* What tn_report_range does in this step: */
+    int records;
+    long past;              /* as decay_track has it */
+    unsigned char *follows; /* a tensor's moment goes on */
 };
 
 static int is_trained(const tn_param *p) {
@@ -69,8 +83,9 @@ tn_decay_report *tn_decay_report_new(tn_params *params, tn_optim *o, long every,
         r->moment = tn_mem_aligned(params->len * sizeof *r->moment);
         r->part = tn_mem_aligned(params->len * sizeof *r->part);
         r->row = tn_mem_new((size_t)params->n * sizeof *r->row);
+        r->follows = tn_mem_new((size_t)params->n);
     }
-    if (!r || !r->old || !r->moment || !r->part || !r->row) {
+    if (!r || !r->old || !r->moment || !r->part || !r->row || !r->follows) {
         tn_decay_report_free(r);
         tn_fail(e, "decay report: out of memory");
         return NULL;
@@ -87,6 +102,7 @@ void tn_decay_report_free(tn_decay_report *r) {
     tn_mem_aligned_free(r->moment);
     tn_mem_aligned_free(r->part);
     tn_free(r->row);
+    tn_free(r->follows);
     tn_free(r);
 }
 
@@ -97,8 +113,7 @@ typedef struct {
     const void *hp;
     const tn_tick *tick;
     const tn_opt_tensor *tensor;
-    const tn_real *old;
-    tn_real *moment, *part;
+    tn_real *old, *moment, *part;
     double shrink;
 } job;
 
@@ -113,28 +128,48 @@ static job job_of(tn_decay_report *r, int i, const tn_tick *k) {
                  .part = r->part + at};
 }
 
-static int records(const tn_decay_report *r, const tn_tick *k) {
-    return k->t % r->every == 0;
+/*
+ * The steps that share one pass with the step of this age: how many, and where it stands among them, the first being 0.
+ * Ages of a window of `all` steps; those that are left at its beginning share one as well.
+ */
+static int together(long age, long all, long *place) {
+    const long wide = age < SINGLE   ? 1
+                      : age < TRIPLE ? 3
+                                     : 5,
+               from = age < SINGLE   ? 0
+                      : age < TRIPLE ? SINGLE
+                                     : TRIPLE;
+    const long last = from + (age - from) / wide * wide, end = last + wide < all ? last + wide : all;
+    *place = end - 1 - age;
+    return (int)(end - last);
 }
 
 void tn_report_before(tn_decay_report *r, const tn_tick *k) {
     const long left = (r->every - k->t % r->every) % r->every; /* steps until the next record */
-    r->rows = 0;
-    if (records(r, k)) memcpy(r->old, r->params->w, r->params->len * sizeof *r->old);
-    r->tracks = left < WINDOW;
-    if (!r->tracks) return;
     const int goes_on = r->tracked > 0 && r->last == k->t - 1;
-    r->past = goes_on ? -1 : k->t - 1;
-    r->tracked = goes_on ? r->tracked + 1 : 1;
+    long place = 0;
+    const int steps = together(left, r->every < WINDOW ? r->every : WINDOW, &place);
+    const int passes = left < WINDOW && place == (steps - 1) / 2;
+    r->rows = 0;
+    r->records = left == 0;
+    r->past = goes_on ? -steps : k->t - 1 + steps - 1 - place;
+    for (int i = 0; i < r->params->n; i++)
+        r->follows[i] = passes && tn_optim_definition_of(r->optim, r->params->p[i])->decay_track
+                        && lambda_of(r, r->params->p[i]) != 0;
+    if (goes_on && left < WINDOW)
+        r->tracked++;
+    else
+        r->tracked = passes ? place + 1 : 0;
     r->last = k->t;
 }
 
-void tn_report_track(const tn_decay_report *r, const tn_tick *k, int i, size_t lo, size_t hi) {
+void tn_report_range(const tn_decay_report *r, const tn_tick *k, int i, size_t lo, size_t hi) {
     const tn_param *p = r->params->p[i];
-    const tn_optim_def *def = tn_optim_definition_of(r->optim, p);
-    if (r->tracks && def->decay_track && lambda_of(r, p) != 0)
-        def->decay_track(tn_optim_options(r->optim, p), k, tn_optim_tensor(r->optim, i),
-                         r->moment + p->offset, r->past, lo, hi);
+    if (r->records) memcpy(r->old + p->offset + lo, p->w + lo, (hi - lo) * sizeof *r->old);
+    if (r->follows[i])
+        tn_optim_definition_of(r->optim, p)
+            ->decay_track(tn_optim_options(r->optim, p), k, tn_optim_tensor(r->optim, i),
+                          r->moment + p->offset, r->past, lo, hi);
 }
 
 static void part_range(void *arg, size_t lo, size_t hi) {
@@ -149,30 +184,37 @@ static double rms(double square, size_t n) {
     return sqrt(square / (double)n);
 }
 
-static void subtract(size_t n, const tn_real *a, const tn_real *b, tn_real *y) {
-    for (size_t i = 0; i < n; i++) y[i] = a[i] - b[i];
+/*
+ * The decay's part is computed, the gradient's is what is left of the update: so they add up to it. The weights before the
+ * step make room for the update, and the decay's part for the gradient's.
+ */
+static void leave_update(void *arg, size_t lo, size_t hi) {
+    const job *j = arg;
+    for (size_t n = lo; n < hi; n++) j->old[n] = j->tensor->w[n] - j->old[n];
+}
+static void leave_gradient(void *arg, size_t lo, size_t hi) {
+    const job *j = arg;
+    for (size_t n = lo; n < hi; n++) j->part[n] = j->old[n] - j->part[n];
 }
 
-/*
- * The decay's part is computed, the gradient's is what is left of the update: so they add up to it. old becomes the update, then
- * the gradient's part.
- */
 static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
     const tn_param *p = r->params->p[i];
     const int decays = lambda_of(r, p) != 0;
     job j = job_of(r, i, k);
-    tn_real *left = r->old + p->offset;
     double decay = 0;
+    const double w = tn_sum_squares(p->len, j.old), g = tn_sum_squares(p->len, p->g);
     if (decays) {
         j.shrink = j.def->shrink ? j.def->shrink(j.hp, k) : 0;
         tn_parallel_range(p->len, GRAIN, part_range, &j);
         decay = tn_sum_squares(p->len, j.part);
     }
-    const double w = tn_sum_squares(p->len, left), g = tn_sum_squares(p->len, p->g);
-    subtract(p->len, p->w, left, left);
-    const double update = tn_sum_squares(p->len, left);
-    if (decays) subtract(p->len, left, j.part, left);
-    const double gradient = decays ? tn_sum_squares(p->len, left) : update;
+    tn_parallel_range(p->len, GRAIN, leave_update, &j);
+    const double update = tn_sum_squares(p->len, j.old);
+    double gradient = update;
+    if (decays) {
+        tn_parallel_range(p->len, GRAIN, leave_gradient, &j);
+        gradient = tn_sum_squares(p->len, j.part);
+    }
     return (tn_decay_row){.name = p->name,
                           .decay_rms = rms(decay, p->len),
                           .gradient_rms = rms(gradient, p->len),
@@ -184,7 +226,7 @@ static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
 }
 
 void tn_report_after(tn_decay_report *r, const tn_tick *k) {
-    if (!records(r, k)) return;
+    if (!r->records) return;
     for (int i = 0; i < r->params->n; i++)
         if (is_trained(r->params->p[i])) r->row[r->rows++] = row_of(r, i, k);
 }

@@ -637,9 +637,9 @@ typedef struct tn_optim_def {
     const tn_explain *explain;   /* optional: what tern explain shows of a step; ends with a row without a name */
     /*
      * Optional, where decay is more than w *= 1 - shrink: a penalty inside the gradient, or of some weights alone.
-     * decay_part, after the update: the decay's part of w - old. decay_track, before it: moment goes on by a step, as the
-     * first moment would if the penalty's gradient came alone; past >= 0: it begins, as if so many steps before had seen
-     * these weights. Called for tensors that decay.
+     * decay_part, after the update: the decay's part of w - old. decay_track, right before it, of the same elements: moment
+     * goes on as the first moment would if the penalty's gradient came alone. past < 0: by -past steps, which all see these
+     * weights; past >= 0: it begins, as if so many steps before had seen them. Called for tensors that decay.
      */
     void (*decay_track)(const void *hp, const tn_tick *, const tn_opt_tensor *, tn_real *moment, long past, size_t lo, size_t hi);
     void (*decay_part)(const void *hp, const tn_tick *, const tn_opt_tensor *, const tn_real *old, const tn_real *moment,

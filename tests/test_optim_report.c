@@ -52,10 +52,10 @@ typedef struct {
     double corr2, eps, corr1;
     int scaled; /* the moment gathers g / root */
     /* or a rule of its own: -the gradient's part per rate; state: the first two slots before and after the step */
-    double (*own)(int t, double g, const double before[2], const double after[2], double *moment);
+    double (*own)(int t, double g, const double before[3], const double after[3], double *moment);
 } rule;
 
-static double adamax_alone(int t, double g, const double before[2], const double after[2], double *moment) {
+static double adamax_alone(int t, double g, const double before[3], const double after[3], double *moment) {
     (void)before;
     *moment = 0.9 * *moment + 0.1 * g;
     return *moment / (1 - pow(0.9, t)) / after[1];
@@ -63,7 +63,7 @@ static double adamax_alone(int t, double g, const double before[2], const double
 static double nadam_mu(int t) {
     return 0.9 * (1 - 0.5 * pow(0.96, t * 0.004));
 }
-static double nadam_alone(int t, double g, const double before[2], const double after[2], double *moment) {
+static double nadam_alone(int t, double g, const double before[3], const double after[3], double *moment) {
     double product = 1;
     (void)before;
     for (int s = 1; s <= t; s++) product *= nadam_mu(s);
@@ -72,7 +72,7 @@ static double nadam_alone(int t, double g, const double before[2], const double 
         (1 - nadam_mu(t)) / (1 - product) * g + nadam_mu(t + 1) / (1 - product * nadam_mu(t + 1)) * *moment;
     return ahead / (sqrt(after[1] / (1 - pow(0.999, t))) + 1e-8);
 }
-static double radam_alone(int t, double g, const double before[2], const double after[2], double *moment) {
+static double radam_alone(int t, double g, const double before[3], const double after[3], double *moment) {
     const double b = pow(0.9, t), most = 2 / (1 - 0.9) - 1, rho = most - 2 * t * b / (1 - b);
     (void)before;
     *moment = 0.9 * *moment + 0.1 * g;
@@ -81,14 +81,21 @@ static double radam_alone(int t, double g, const double before[2], const double 
     return m * sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho)) * sqrt(1 - b)
            / (sqrt(after[1]) + 1e-8);
 }
-static double adadelta_alone(int t, double g, const double before[2], const double after[2], double *moment) {
+static double adadelta_alone(int t, double g, const double before[3], const double after[3], double *moment) {
     (void)t, (void)moment;
     return sqrt(before[1] + 1e-6) / sqrt(after[0] + 1e-6) * g;
 }
 
+static double centered_alone(int t, double g, const double before[3], const double after[3], double *moment) {
+    const double var = after[0] - after[2] * after[2];
+    (void)t, (void)before;
+    *moment = 0.8 * *moment + g / (sqrt(var > 0 ? var : 0) + 1e-2);
+    return *moment;
+}
+
 /* One step of the moment of the gradient alone, and its part of the update. */
-static double gradient_alone(const rule *u, int t, double g, double v, const double before[2],
-                             const double after[2], double *moment) {
+static double gradient_alone(const rule *u, int t, double g, double v, const double before[3],
+                             const double after[3], double *moment) {
     const double rate = u->lr * (1 - 0.002 * t);
     if (u->own) return -rate * u->own(t, g, before, after, moment);
     const double root = u->root ? sqrt(v / (u->corr2 > 0 ? 1 - pow(u->corr2, t) : 1)) + u->eps : 1;
@@ -112,7 +119,7 @@ static const tn_real *slot(rig *r, const char *name) {
 }
 
 static void against_reference(const char *spec, const rule *u) {
-    static double moment[N], old[N], state[2][N];
+    static double moment[N], old[N], state[3][N];
     rig r;
     rig_new(&r, spec, 1);
     memset(moment, 0, sizeof moment);
@@ -120,15 +127,17 @@ static void against_reference(const char *spec, const rule *u) {
         int n;
         double alone = 0, decay = 0, update = 0, norm = 0, grad = 0;
         for (size_t i = 0; i < N; i++) old[i] = (double)r.w->w[i];
-        const tn_real *s[2] = {tn_optim_slot(r.o, 0, 0, NULL, NULL), tn_optim_slot(r.o, 0, 1, NULL, NULL)};
+        const tn_real *s[3];
+        for (int k = 0; k < 3; k++) s[k] = tn_optim_slot(r.o, 0, k, NULL, NULL);
         for (size_t i = 0; i < N; i++)
-            for (int k = 0; k < 2; k++) state[k][i] = s[k] ? (double)s[k][i] : 0;
+            for (int k = 0; k < 3; k++) state[k][i] = s[k] ? (double)s[k][i] : 0;
         step(&r, t);
         const tn_real *v = u->root ? slot(&r, u->root) : NULL;
         for (size_t i = 0; i < N; i++) {
             const double g = (double)r.w->g[i], du = (double)r.w->w[i] - old[i];
-            const double before[2] = {state[0][i], state[1][i]};
-            const double after[2] = {s[0] ? (double)s[0][i] : 0, s[1] ? (double)s[1][i] : 0};
+            const double before[3] = {state[0][i], state[1][i], state[2][i]};
+            const double after[3] = {s[0] ? (double)s[0][i] : 0, s[1] ? (double)s[1][i] : 0,
+                                     s[2] ? (double)s[2][i] : 0};
             const double part = gradient_alone(u, t, g, v ? (double)v[i] : 0, before, after, &moment[i]);
             alone += part * part, decay += (du - part) * (du - part), update += du * du;
             norm += old[i] * old[i], grad += g * g;
@@ -176,6 +185,8 @@ static void parts_of_each(void **state) {
     against_reference("rmsprop:lr=0.001,weight_decay=0.5", &u);
     u.scaled = 1, u.beta = 0.8;
     against_reference("rmsprop:lr=0.001,weight_decay=0.5,momentum=0.8", &u);
+    u = (rule){.lr = 0.001, .own = centered_alone};
+    against_reference("rmsprop:lr=0.001,weight_decay=0.5,momentum=0.8,centered=on,eps=1e-2", &u);
     u = (rule){.lr = 0.01, .own = adamax_alone};
     against_reference("adamax:lr=0.01,weight_decay=0.5", &u);
     u.own = nadam_alone;

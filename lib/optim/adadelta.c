@@ -78,25 +78,21 @@ static const tn_explain adadelta_explain[] = {
     {"adaptive part", "-lr_t delta", adaptive_part, 1, NULL},
     TN_EXPLAIN_END};
 
-/* No moment: the penalty's delta of this step, for which acc_delta is needed as it was before. */
-static void adadelta_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
-                                 long past, size_t lo, size_t hi) {
-    const adadelta_hp *h = hp;
-    const double lambda = h->weight_decay * k->wd_mul;
-    (void)past;
-    for (size_t i = lo; i < hi; i++) {
-        const double w = (double)p->w[i], g = (double)p->g[i] + lambda * w;
-        const double squares = h->rho * (double)p->slot[SQUARES][i] + (1 - h->rho) * g * g;
-        moment[i] =
-            (tn_real)(sqrt((double)p->slot[DELTAS][i] + h->eps) / sqrt(squares + h->eps) * lambda * w);
-    }
-}
-
+/*
+ * The penalty's delta, sqrt((acc_delta + eps) / (square_avg + eps)) lambda w, takes acc_delta as it was before the step:
+ * after = rho before + (1 - rho) q (before + eps) with q = g g / (square_avg + eps), solved for it.
+ */
 static void adadelta_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,
                                 const tn_real *moment, tn_real *part, size_t lo, size_t hi) {
-    const double rate = ((const adadelta_hp *)hp)->lr * k->lr_mul;
-    (void)p, (void)old;
-    for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-rate * (double)moment[i]);
+    const adadelta_hp *h = hp;
+    const double rate = h->lr * k->lr_mul, lambda = h->weight_decay * k->wd_mul;
+    (void)moment;
+    for (size_t i = lo; i < hi; i++) {
+        const double w = (double)old[i], g = (double)p->g[i] + lambda * w;
+        const double squares = (double)p->slot[SQUARES][i] + h->eps, share = (1 - h->rho) * g * g / squares;
+        const double before = ((double)p->slot[DELTAS][i] - share * h->eps) / (h->rho + share);
+        part[i] = (tn_real)(-rate * sqrt((before > 0 ? before : 0) + h->eps) / sqrt(squares) * lambda * w);
+    }
 }
 
 const tn_optim_def TN_OPTIM_DEF(adadelta) = {.abi = TN_ABI,
@@ -110,5 +106,4 @@ const tn_optim_def TN_OPTIM_DEF(adadelta) = {.abi = TN_ABI,
                                              .slots = adadelta_slots,
                                              .update = adadelta_update,
                                              .explain = adadelta_explain,
-                                             .decay_track = adadelta_decay_track,
                                              .decay_part = adadelta_decay_part};

@@ -235,13 +235,13 @@ TN_STEP tn_moment_first(tn_real *moment, const tn_real *w, tn_real first, size_t
 static inline void tn_shrink_part(double shrink, const tn_real *old, tn_real *part, size_t lo, size_t hi) {
     for (size_t i = lo; i < hi; i++) part[i] = (tn_real)(-shrink * (double)old[i]);
 }
-/* decay_track of an average of gradients: moment = beta moment + (1 - beta) lambda w. */
+/* decay_track of an average of gradients: moment = beta moment + (1 - beta) lambda w, in each of the steps. */
 static inline void tn_track_average(double beta, double lambda, const tn_opt_tensor *p, tn_real *moment,
                                     long past, size_t lo, size_t hi) {
-    const tn_real b = (tn_real)beta, c = (tn_real)((1 - beta) * lambda);
-    const tn_real first = (tn_real)((1 - tn_exact_powi(beta, past + 1)) * lambda);
+    const double kept = tn_exact_powi(beta, past < 0 ? -past : past + 1);
+    const tn_real b = (tn_real)kept, c = (tn_real)((1 - kept) * lambda);
     if (past >= 0)
-        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, first);
+        TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, c);
     else
         TN_EACH_VECTOR(lo, hi, tn_moment_step, moment, p->w, b, c);
 }

@@ -145,22 +145,36 @@ static const tn_explain rmsprop_explain[] = {
  * With momentum the buffer gathers g' / root, so the penalty's share of it is lambda w / root of each step. The root of
  * this step is not there yet before the update: it is made here as the update will make it.
  */
+/* moment = momentum moment + powers lambda w / root, with the root that the update will have; c.momentum 0: it begins. */
+TN_STEP rmsprop_track_step(const rmsprop_coef c, const tn_opt_tensor p, tn_real *moment, tn_real powers,
+                           int centered, size_t i, size_t n) {
+    const V penalty = vset1(c.l2) * vget(p.w + i, n), g = vget(p.g + i, n) + penalty;
+    V var = vfma(vset1(c.alpha), vget(p.slot[SQUARE_AVG] + i, n), vset1(c.one_minus_alpha) * g * g);
+    if (centered) {
+        V mean = vget(p.slot[2] + i, n);
+        mean = vfma(vset1(c.one_minus_alpha), g - mean, mean);
+        var = vmax(vset1(0), vfma(-mean, mean, var));
+    }
+    const V more = vset1(powers) * (penalty / (vsqrt(var) + vset1(c.eps)));
+    vput(moment + i, n, tn_is_on(c.momentum) ? vfma(vset1(c.momentum), vget(moment + i, n), more) : more);
+}
+
 static void rmsprop_decay_track(const void *hp, const tn_tick *k, const tn_opt_tensor *p, tn_real *moment,
                                 long past, size_t lo, size_t hi) {
     const rmsprop_hp *h = hp;
     if (h->momentum == 0) return;
-    const double lambda = h->weight_decay * k->wd_mul, a = h->alpha, b = h->momentum;
-    const double powers = b < 1 ? (1 - tn_exact_powi(b, past + 1)) / (1 - b) : (double)(past + 1);
-    for (size_t i = lo; i < hi; i++) {
-        const double w = (double)p->w[i], g = (double)p->g[i] + lambda * w;
-        double var = a * (double)p->slot[SQUARE_AVG][i] + (1 - a) * g * g;
-        if (h->centered) {
-            const double mean = (double)p->slot[2][i] + (1 - a) * (g - (double)p->slot[2][i]);
-            var = var > mean * mean ? var - mean * mean : 0;
-        }
-        const double u = lambda * w / (sqrt(var) + h->eps);
-        moment[i] = (tn_real)(past >= 0 ? u * powers : b * (double)moment[i] + u);
-    }
+    const long steps = past < 0 ? -past : past + 1;
+    const double b = h->momentum, kept = tn_exact_powi(b, steps);
+    const tn_real powers = (tn_real)(b < 1 ? (1 - kept) / (1 - b) : (double)steps);
+    const rmsprop_coef c = {.alpha = (tn_real)h->alpha,
+                            .one_minus_alpha = (tn_real)(1 - h->alpha),
+                            .eps = (tn_real)h->eps,
+                            .l2 = tn_l2_of(h->weight_decay, k, p),
+                            .momentum = past < 0 ? (tn_real)kept : 0};
+    if (h->centered)
+        TN_EACH_VECTOR(lo, hi, rmsprop_track_step, c, *p, moment, powers, 1);
+    else
+        TN_EACH_VECTOR(lo, hi, rmsprop_track_step, c, *p, moment, powers, 0);
 }
 
 static void rmsprop_decay_part(const void *hp, const tn_tick *k, const tn_opt_tensor *p, const tn_real *old,

@@ -130,13 +130,13 @@ static void sgd_decay_track(const void *hp, const tn_tick *k, const tn_opt_tenso
                             long past, size_t lo, size_t hi) {
     const sgd_hp *h = hp;
     if (h->momentum == 0 || h->decay == DECAY_DECOUPLED) return;
-    const double lambda = h->weight_decay * k->wd_mul, b = h->momentum, kept = tn_exact_powi(b, past + 1);
-    const double take = k->t == 1 ? 1 : 1 - h->dampening;
-    /* the sum of the powers of b, the oldest of which came undamped when it was step 1 */
-    const double powers = b < 1 ? (1 - kept) / (1 - b) : (double)(past + 1);
-    const double begin =
-        lambda * ((1 - h->dampening) * powers + (past + 1 == k->t ? h->dampening * kept / b : 0));
-    const tn_real f = (tn_real)b, c = (tn_real)(take * lambda), first = (tn_real)begin;
+    const long steps = past < 0 ? -past : past + 1;
+    const double lambda = h->weight_decay * k->wd_mul, b = h->momentum, kept = tn_exact_powi(b, steps);
+    const double powers = b < 1 ? (1 - kept) / (1 - b) : (double)steps;
+    /* of those since the first, which came undamped */
+    const double begin = lambda * ((1 - h->dampening) * powers + h->dampening * kept / b);
+    const tn_real f = (tn_real)kept, c = (tn_real)((1 - h->dampening) * powers * lambda),
+                  first = (tn_real)begin;
     if (past >= 0)
         TN_EACH_VECTOR(lo, hi, tn_moment_first, moment, p->w, first);
     else
