@@ -58,6 +58,14 @@ decay_facts decay_of(const run *r, const tn_param *p) {
     return f;
 }
 
+void decay_total_text(double total, char out[32]) {
+    const double gone = 1 - total;
+    if (gone > 0 && gone < 5e-3)
+        snprintf(out, 32, "1 - %.3g", gone);
+    else
+        snprintf(out, 32, "%.3g", total);
+}
+
 int decay_warning(const run *r, int i, char *out, size_t cap) {
     double seen = 0; /* tensors with the same decay need no second warning */
     for (int p = 0, found = 0; p < tn_params_count(r->model->params); p++) {
@@ -73,8 +81,10 @@ int decay_warning(const run *r, int i, char *out, size_t cap) {
         else if (f.total > 0.9)
             what = "can hardly be seen in so short a run";
         if (!what || found++ < i) continue;
-        snprintf(out, cap, "%s: weight_decay=%g %s: %.3g of a weight a step, %.3g of it left at the end",
-                 param->name, f.lambda, what, f.shrink, f.total);
+        char left[32];
+        decay_total_text(f.total, left);
+        snprintf(out, cap, "%s: weight_decay=%g %s: %.3g of a weight a step, %s of it left at the end",
+                 param->name, f.lambda, what, f.shrink, left);
         return 1;
     }
     return 0;

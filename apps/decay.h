@@ -21,6 +21,8 @@ typedef struct {
  */
 double decay_lambda(const run *, const tn_param *, int *penalty);
 decay_facts decay_of(const run *, const tn_param *);
+/* decay_facts.total with three digits of what is gone, where hardly anything is: 1 - 7.2e-05. */
+void decay_total_text(double total, char out[32]);
 /* The i-th thing to warn about, from 0; returns 0 when there is none left. */
 int decay_warning(const run *, int i, char *out, size_t cap);
 #endif

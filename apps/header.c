@@ -124,9 +124,11 @@ static void decay_lines(FILE *f, const run *r) {
         decay_facts d = decay_of(r, p);
         if (d.lambda == 0 || d.penalty || d.shrink == seen) continue;
         seen = d.shrink;
+        char left[32];
+        decay_total_text(d.total, left);
         entry(f, "decay",
-              "of %s: to 1/e in %.3g epochs without gradient, to %.3g over the run; lambda_norm %.4g",
-              p->name, d.timescale, d.total, d.lambda_norm);
+              "of %s: to 1/e in %.3g epochs without gradient, to %s over the run; lambda_norm %.4g", p->name,
+              d.timescale, left, d.lambda_norm);
     }
 }
 

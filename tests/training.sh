@@ -158,4 +158,11 @@ grep -q "10 steps in a row" all.txt || fail "no word of 10 steps in a row: $(cat
 [ "$(grep -c '"event":"skip"' all/log.jsonl)" = 10 ] || fail "not 10 steps were left out"
 "$tern" train --resume stop --on-nonfinite skip --quiet >out.txt 2>err.txt || fail "stop resumed with skip: $(cat err.txt)"
 "$tern" train --resume skip-10 --on-nonfinite stop >out.txt 2>err.txt && fail "skip resumed with stop"
+
+# ---- what a weak decay leaves ----
+"$tern" train --data synthetic:n=600,test=100 --val-size 60 --model mlp:hidden=8 --batch 108 --epochs 2 \
+    --optimizer adamw:lr=1e-3,weight_decay=0.1 --out weak >out.txt 2>err.txt || fail "weak: $(cat err.txt)"
+# ten steps: 1 - (1 - 1e-4)^10 = 9.9955e-4
+grep -q "of a weight a step, 1 - 0.001 of it left at the end" err.txt || fail "weak: $(grep warning err.txt)"
+tr '\n' ' ' <err.txt | grep -q "to 1 - 0.001 *over the run" || fail "weak: $(grep -A1 ^decay err.txt)"
 exit $failed
