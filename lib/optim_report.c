@@ -7,28 +7,28 @@
  * (0.1% at 0.9) of what the weights changed by.
  *
  * Further back than a dozen steps, where beta1^12 is 28%, weights of one step stand for those beside it: three, then five
- * steps at once with the weights of the middle one. So 26 steps in 64 pay for the moment; see tests/test_optim_report.c
- * for what it costs in accuracy.
+ * steps at once with the weights and the multiplier of lambda of the middle one. So 26 steps in 64 pay for the moment. In
+ * training it changes decay_rms by 0.1%, as WINDOW does; where a schedule of lambda jumps within such a group, by up to 2%
+ * of the jump.
  *
  * The moment goes on range by range inside the optimizer's own pass, just before a range is updated: its weights are then
  * on their way to the cache anyway, so that a step pays for one more stream, the moment, and for no pass of its own.
  */
 #include "optim_report.h"
+#include "kernels/kernels.h"
 #include <math.h>
 #include <string.h>
 
-enum {
-    WINDOW = 64,
-    SINGLE = 12,
-    TRIPLE = 39,
-    GRAIN = 16384
-}; /* ages, a record's step being 0: from 12 threes, from 39 fives */
+enum { WINDOW = 64, PIECE = 4096, PIECES = 64 };
+/* Ages, a record's step being 0: from 12 three steps share a pass, from 39 five. */
+enum { SINGLE = 12, TRIPLE = 39 };
 
 struct tn_decay_report {
     tn_optim *optim;
     tn_params *params;
     long every;
     long tracked, last; /* steps that the moments have seen, and the last one */
+    long first;         /* step that it was asked about; 0: none yet */
     tn_real *old, *moment, *part;
     tn_decay_row *row;
     int rows; /* of the last step */
@@ -108,48 +108,25 @@ void tn_decay_report_free(tn_decay_report *r) {
 
 /* ---- a step ---- */
 
-typedef struct {
-    const tn_optim_def *def;
-    const void *hp;
-    const tn_tick *tick;
-    const tn_opt_tensor *tensor;
-    tn_real *old, *moment, *part;
-    double shrink;
-} job;
-
-static job job_of(tn_decay_report *r, int i, const tn_tick *k) {
-    const size_t at = r->params->p[i]->offset;
-    return (job){.def = tn_optim_definition_of(r->optim, r->params->p[i]),
-                 .hp = tn_optim_options(r->optim, r->params->p[i]),
-                 .tick = k,
-                 .tensor = tn_optim_tensor(r->optim, i),
-                 .old = r->old + at,
-                 .moment = r->moment + at,
-                 .part = r->part + at};
-}
-
 /*
- * The steps that share one pass with the step of this age: how many, and where it stands among them, the first being 0.
- * Ages of a window of `all` steps; those that are left at its beginning share one as well.
+ * How many steps share one pass with the step of this age, in a window of `all` ages, and how many of them come before it.
+ * The window's first group takes what is left.
  */
-static int together(long age, long all, long *place) {
-    const long wide = age < SINGLE   ? 1
-                      : age < TRIPLE ? 3
-                                     : 5,
-               from = age < SINGLE   ? 0
-                      : age < TRIPLE ? SINGLE
-                                     : TRIPLE;
+static long together(long age, long all, long *place) {
+    const long wide = age < SINGLE ? 1 : age < TRIPLE ? 3 : 5;
+    const long from = age < SINGLE ? 0 : age < TRIPLE ? SINGLE : TRIPLE;
     const long last = from + (age - from) / wide * wide, end = last + wide < all ? last + wide : all;
     *place = end - 1 - age;
-    return (int)(end - last);
+    return end - last;
 }
 
 void tn_report_before(tn_decay_report *r, const tn_tick *k) {
     const long left = (r->every - k->t % r->every) % r->every; /* steps until the next record */
     const int goes_on = r->tracked > 0 && r->last == k->t - 1;
     long place = 0;
-    const int steps = together(left, r->every < WINDOW ? r->every : WINDOW, &place);
+    const long steps = together(left, r->every < WINDOW ? r->every : WINDOW, &place);
     const int passes = left < WINDOW && place == (steps - 1) / 2;
+    if (!r->first) r->first = k->t;
     r->rows = 0;
     r->records = left == 0;
     r->past = goes_on ? -steps : k->t - 1 + steps - 1 - place;
@@ -159,7 +136,7 @@ void tn_report_before(tn_decay_report *r, const tn_tick *k) {
     if (goes_on && left < WINDOW)
         r->tracked++;
     else
-        r->tracked = passes ? place + 1 : 0;
+        r->tracked = !passes ? 0 : place < k->t - r->first ? place + 1 : k->t - r->first + 1;
     r->last = k->t;
 }
 
@@ -172,57 +149,88 @@ void tn_report_range(const tn_decay_report *r, const tn_tick *k, int i, size_t l
                           r->moment + p->offset, r->past, lo, hi);
 }
 
-static void part_range(void *arg, size_t lo, size_t hi) {
-    const job *j = arg;
+/* ---- a record ---- */
+
+typedef struct {
+    double decay, gradient, update, g, w; /* squares */
+} sums;
+
+typedef struct {
+    const tn_optim_def *def;
+    const void *hp;
+    const tn_tick *tick;
+    const tn_opt_tensor *tensor;
+    tn_real *old, *moment, *part;
+    int decays;
+    double shrink;
+    size_t from; /* of the first piece */
+    sums piece[PIECES];
+} job;
+
+static void decay_part(const job *j, size_t lo, size_t hi) {
     if (!j->def->decay_part)
         for (size_t i = lo; i < hi; i++) j->part[i] = (tn_real)(-j->shrink * (double)j->old[i]);
     else
         j->def->decay_part(j->hp, j->tick, j->tensor, j->old, j->moment, j->part, lo, hi);
 }
 
-static double rms(double square, size_t n) {
-    return sqrt(square / (double)n);
-}
-
 /*
  * The decay's part is computed, the gradient's is what is left of the update: so they add up to it. The weights before the
  * step make room for the update, and the decay's part for the gradient's.
  */
-static void leave_update(void *arg, size_t lo, size_t hi) {
-    const job *j = arg;
-    for (size_t n = lo; n < hi; n++) j->old[n] = j->tensor->w[n] - j->old[n];
+static void add_piece(void *arg, size_t lo, size_t hi) {
+    job *j = arg;
+    const tn_kernels_t *k = tn_kernels_get(NULL);
+    sums *s = &j->piece[lo / PIECE];
+    const size_t n = hi - lo, at = j->from + lo;
+    tn_real *const old = j->old + at, *const part = j->part + at;
+    const tn_real *const w = j->tensor->w + at;
+    *s = (sums){.g = k->sum_sq(n, j->tensor->g + at), .w = k->sum_sq(n, old)};
+    if (j->decays) {
+        decay_part(j, at, at + n);
+        s->decay = k->sum_sq(n, part);
+    }
+    for (size_t i = 0; i < n; i++) old[i] = w[i] - old[i];
+    s->gradient = s->update = k->sum_sq(n, old);
+    if (j->decays) {
+        for (size_t i = 0; i < n; i++) part[i] = old[i] - part[i];
+        s->gradient = k->sum_sq(n, part);
+    }
 }
-static void leave_gradient(void *arg, size_t lo, size_t hi) {
-    const job *j = arg;
-    for (size_t n = lo; n < hi; n++) j->part[n] = j->old[n] - j->part[n];
+
+static double rms(double square, size_t n) {
+    return sqrt(square / (double)n);
 }
 
 static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
     const tn_param *p = r->params->p[i];
-    const int decays = lambda_of(r, p) != 0;
-    job j = job_of(r, i, k);
-    double decay = 0;
-    const double w = tn_sum_squares(p->len, j.old), g = tn_sum_squares(p->len, p->g);
-    if (decays) {
-        j.shrink = j.def->shrink ? j.def->shrink(j.hp, k) : 0;
-        tn_parallel_range(p->len, GRAIN, part_range, &j);
-        decay = tn_sum_squares(p->len, j.part);
-    }
-    tn_parallel_range(p->len, GRAIN, leave_update, &j);
-    const double update = tn_sum_squares(p->len, j.old);
-    double gradient = update;
-    if (decays) {
-        tn_parallel_range(p->len, GRAIN, leave_gradient, &j);
-        gradient = tn_sum_squares(p->len, j.part);
+    sums all = {0};
+    job j = {.def = tn_optim_definition_of(r->optim, p),
+             .hp = tn_optim_options(r->optim, p),
+             .tick = k,
+             .tensor = tn_optim_tensor(r->optim, i),
+             .old = r->old + p->offset,
+             .moment = r->moment + p->offset,
+             .part = r->part + p->offset,
+             .decays = lambda_of(r, p) != 0};
+    if (j.decays && j.def->shrink) j.shrink = j.def->shrink(j.hp, k);
+    for (const size_t most = (size_t)PIECE * PIECES; j.from < p->len; j.from += most) {
+        const size_t len = p->len - j.from < most ? p->len - j.from : most;
+        tn_parallel_range(len, PIECE, add_piece, &j);
+        for (size_t x = 0; x * PIECE < len; x++) {
+            const sums *s = &j.piece[x];
+            all.decay += s->decay, all.gradient += s->gradient, all.update += s->update;
+            all.g += s->g, all.w += s->w;
+        }
     }
     return (tn_decay_row){.name = p->name,
-                          .decay_rms = rms(decay, p->len),
-                          .gradient_rms = rms(gradient, p->len),
-                          .update_rms = rms(update, p->len),
-                          .grad_rms = rms(g, p->len),
-                          .weight_norm = sqrt(w),
-                          .update_ratio = sqrt(update) / sqrt(w),
-                          .tracked = decays && j.def->decay_track && j.shrink == 0 ? r->tracked : 0};
+                          .decay_rms = rms(all.decay, p->len),
+                          .gradient_rms = rms(all.gradient, p->len),
+                          .update_rms = rms(all.update, p->len),
+                          .grad_rms = rms(all.g, p->len),
+                          .weight_norm = sqrt(all.w),
+                          .update_ratio = sqrt(all.update) / sqrt(all.w),
+                          .tracked = j.decays && j.def->decay_track && j.shrink == 0 ? r->tracked : 0};
 }
 
 void tn_report_after(tn_decay_report *r, const tn_tick *k) {

@@ -198,36 +198,90 @@ static void parts_of_each(void **state) {
     against_reference("adadelta:lr=0.01,weight_decay=0.5", &u);
 }
 
-/* Every 100 steps: near what a report of every step says, from 64 steps that begin with a guess. */
+/*
+ * Every so many steps, whole windows and cut ones, and from the middle of one: near what a report of every step says, from
+ * 64 steps or less that begin with a guess, and of which those further back share passes. It looks at the weights alone.
+ */
+static void window(const char *spec, long every, int begin) {
+    rig whole, some, none;
+    size_t len;
+    const int penalty = strncmp(spec, "adamw", 5) != 0;
+    int records = 0;
+    rig_new(&whole, spec, 1), rig_new(&some, spec, begin > 1 ? 0 : every), rig_new(&none, spec, 0);
+    for (int t = 1; t <= STEPS; t++) {
+        int a, b = 0;
+        if (t == begin && !some.report)
+            assert_non_null(some.report = tn_decay_report_new(some.params, some.o, every, NULL));
+        step(&whole, t), step(&some, t), step(&none, t);
+        const tn_decay_row *x = tn_decay_report_rows(whole.report, &a),
+                           *y = some.report ? tn_decay_report_rows(some.report, &b) : NULL;
+        assert_int_equal(a, 2);
+        assert_int_equal(b, t >= begin && t % every == 0 ? 2 : 0);
+        assert_int_equal(x[0].tracked, penalty ? t : 0);
+        if (!b) continue;
+        const long seen = every > 64 && t - begin >= 63 ? 64 : t - begin + 1;
+        /* 5% where it came late; 2% where step 131, which halves lambda, shares a pass with one before */
+        const int late = begin > 1 && seen<64, cut = t> 131 && t - 131 < every && every < 64;
+        const double close = !penalty ? 0 : late ? 5e-2 : cut ? 2e-2 : 2e-3;
+        assert_int_equal(y[0].tracked, penalty ? seen : 0);
+        assert_near(y[0].decay_rms, x[0].decay_rms, close);
+        assert_near(y[0].gradient_rms, x[0].gradient_rms, close);
+        assert_near(y[0].update_rms, x[0].update_rms, 0);
+        assert_near(y[1].update_rms, x[1].update_rms, 0);
+        records++;
+    }
+    assert_int_equal(records, STEPS / every - (begin - 1) / every);
+    const tn_real *w = tn_params_flat(none.params, &len);
+    assert_true(same_bits(w, tn_params_flat(whole.params, NULL), len));
+    assert_true(same_bits(w, tn_params_flat(some.params, NULL), len));
+    rig_free(&whole), rig_free(&some), rig_free(&none);
+}
+
 static void windows(void **state) {
     (void)state;
     static const char *const specs[] = {
-        "adaml2:lr=0.01,weight_decay=0.5", "sgd:lr=0.01,weight_decay=0.5,momentum=0.9",
+        "adaml2:lr=0.01,weight_decay=0.5", "sgd:lr=0.01,weight_decay=0.5,momentum=0.9,dampening=0.3",
         "rmsprop:lr=0.001,weight_decay=0.5,momentum=0.8", "adamw:weight_decay=0.5"};
+    static const long every[] = {100, 64, 63, 50, 41, 13, 2};
     for (size_t i = 0; i < sizeof specs / sizeof *specs; i++) {
-        rig whole, some, none;
-        size_t len;
-        rig_new(&whole, specs[i], 1), rig_new(&some, specs[i], 100), rig_new(&none, specs[i], 0);
-        for (int t = 1; t <= STEPS; t++) {
-            int a, b;
-            step(&whole, t), step(&some, t), step(&none, t);
-            const tn_decay_row *x = tn_decay_report_rows(whole.report, &a),
-                               *y = tn_decay_report_rows(some.report, &b);
-            assert_int_equal(a, 2);
-            assert_int_equal(b, t % 100 == 0 ? 2 : 0);
-            const int penalty = strncmp(specs[i], "adamw", 5) != 0;
-            assert_int_equal(x[0].tracked, penalty ? t : 0);
-            if (!b) continue;
-            assert_int_equal(y[0].tracked, penalty ? 64 : 0);
-            assert_near(y[0].decay_rms, x[0].decay_rms, penalty ? 2e-3 : 0);
-            assert_near(y[0].gradient_rms, x[0].gradient_rms, penalty ? 2e-3 : 0);
-            assert_true(y[0].update_rms == x[0].update_rms && y[1].update_rms == x[1].update_rms);
-        }
-        const tn_real *w = tn_params_flat(none.params, &len);
-        assert_true(same_bits(w, tn_params_flat(whole.params, NULL), len));
-        assert_true(same_bits(w, tn_params_flat(some.params, NULL), len));
-        rig_free(&whole), rig_free(&some), rig_free(&none);
+        for (size_t j = 0; j < sizeof every / sizeof *every; j++) window(specs[i], every[j], 1);
+        window(specs[i], 100, 171); /* the first of three steps */
+        window(specs[i], 100, 181);
     }
+}
+
+/* More weights than a pass of partial sums takes; from a first step, w - lr g - lr lambda w. */
+static void large(void **state) {
+    (void)state;
+    enum { LEN = 300001 };
+    double decay = 0, gradient = 0, update = 0, g = 0, norm = 0;
+    static tn_real before[LEN];
+    tn_params *params = tn_params_new();
+    tn_param *w = tn_param_add(params, "fc", "weight", 0, tn_init_uniform(-1, 1), 2, (int[]){1, LEN});
+    assert_int_equal(tn_params_seal(params, 7, NULL), 0);
+    tn_optim *o = tn_optim_new(params, "sgd:lr=0.125,weight_decay=0.5", NULL);
+    tn_decay_report *r = tn_decay_report_new(params, o, 1, NULL);
+    assert_true(o && r);
+    for (size_t i = 0; i < LEN; i++) {
+        const double x = (double)w->w[i], y = i < LEN / 2 ? 0.01 : 3 + 0.001 * (double)(i % 1000);
+        before[i] = w->w[i], w->g[i] = (tn_real)y;
+        decay += 0.0625 * x * 0.0625 * x, gradient += 0.125 * y * 0.125 * y, g += y * y, norm += x * x;
+    }
+    const tn_tick k = tn_tick_at(1, 10, NULL, NULL);
+    tn_optim_step(o, &k);
+    for (size_t i = 0; i < LEN; i++) {
+        const double u = (double)w->w[i] - (double)before[i];
+        update += u * u;
+    }
+    int n;
+    const tn_decay_row *row = tn_decay_report_rows(r, &n);
+    assert_int_equal(n, 1);
+    assert_near(row->decay_rms, sqrt(decay / LEN), 1e-6);
+    assert_near(row->gradient_rms, sqrt(gradient / LEN), 1e-6);
+    assert_near(row->update_rms, sqrt(update / LEN), 1e-6);
+    assert_near(row->grad_rms, sqrt(g / LEN), 1e-6);
+    assert_near(row->weight_norm, sqrt(norm), 1e-6);
+    tn_decay_report_free(r), tn_optim_free(o), tn_params_free(params);
 }
 
 /* The same numbers with any number of threads, and when moments are taken to another report in between. */
@@ -303,6 +357,7 @@ static void refusals(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(parts_of_each), cmocka_unit_test(windows),
-                                       cmocka_unit_test(threads_and_going_on), cmocka_unit_test(refusals)};
+                                       cmocka_unit_test(large), cmocka_unit_test(threads_and_going_on),
+                                       cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
