@@ -23,6 +23,7 @@ static void update_chunk(void *arg, int c) {
         for (int layer = 0; layer <= o->nwrap; layer++) {
             const tn_optim_part *part = tn_optim_part_of(o, layer, at->tensor);
             part->def->update(part->hp, o->tick, tn_optim_at(o, layer, at->tensor), at->lo, at->hi);
+            if (o->report && layer == 0) tn_report_updated(o->report, o->tick, at->tensor, at->lo, at->hi);
         }
     }
 }
@@ -49,6 +50,7 @@ static void update_whole(const tn_optim *o) {
                 update_part(&j, 0, j.tensor->n);
             else
                 tn_parallel_range(j.tensor->n, TN_OPTIM_RANGE, update_part, &j);
+            if (o->report && layer == 0) tn_report_updated(o->report, o->tick, i, 0, j.tensor->n);
         }
     }
 }

@@ -16,12 +16,17 @@
  */
 #include "optim_report.h"
 #include "kernels/kernels.h"
+#include "optim_private.h"
 #include <math.h>
 #include <string.h>
 
-enum { WINDOW = 64, PIECE = 4096, PIECES = 64 };
+enum { WINDOW = 64, PIECE = TN_OPTIM_RANGE };
 /* Ages, a record's step being 0: from 12 three steps share a pass, from 39 five. */
 enum { SINGLE = 12, TRIPLE = 39 };
+
+typedef struct {
+    double decay, gradient, update, g, w; /* squares */
+} sums;
 
 struct tn_decay_report {
     tn_optim *optim;
@@ -36,6 +41,9 @@ struct tn_decay_report {
     int records;
     long past;              /* as decay_track has it */
     unsigned char *follows; /* a tensor's moment goes on */
+    unsigned char *decays;
+    size_t *piece; /* of each tensor the first of its sums, and how many there are in all */
+    sums *sums;
 };
 
 static int is_trained(const tn_param *p) {
@@ -84,8 +92,13 @@ tn_decay_report *tn_decay_report_new(tn_params *params, tn_optim *o, long every,
         r->part = tn_mem_aligned(params->len * sizeof *r->part);
         r->row = tn_mem_new((size_t)params->n * sizeof *r->row);
         r->follows = tn_mem_new((size_t)params->n);
+        r->decays = tn_mem_new((size_t)params->n);
+        r->piece = tn_mem_new(((size_t)params->n + 1) * sizeof *r->piece);
+        for (int i = 0; r->piece && i < params->n; i++)
+            r->piece[i + 1] = r->piece[i] + (params->p[i]->len + PIECE - 1) / PIECE;
+        if (r->piece) r->sums = tn_mem_new(r->piece[params->n] * sizeof *r->sums);
     }
-    if (!r || !r->old || !r->moment || !r->part || !r->row || !r->follows) {
+    if (!r || !r->old || !r->moment || !r->part || !r->row || !r->follows || !r->decays || !r->sums) {
         tn_decay_report_free(r);
         tn_fail(e, "decay report: out of memory");
         return NULL;
@@ -103,6 +116,9 @@ void tn_decay_report_free(tn_decay_report *r) {
     tn_mem_aligned_free(r->part);
     tn_free(r->row);
     tn_free(r->follows);
+    tn_free(r->decays);
+    tn_free(r->piece);
+    tn_free(r->sums);
     tn_free(r);
 }
 
@@ -130,9 +146,11 @@ void tn_report_before(tn_decay_report *r, const tn_tick *k) {
     r->rows = 0;
     r->records = left == 0;
     r->past = goes_on ? -steps : k->t - 1 + steps - 1 - place;
-    for (int i = 0; i < r->params->n; i++)
-        r->follows[i] = passes && tn_optim_definition_of(r->optim, r->params->p[i])->decay_track
-                        && lambda_of(r, r->params->p[i]) != 0;
+    for (int i = 0; i < r->params->n; i++) {
+        r->decays[i] = (passes || r->records) && lambda_of(r, r->params->p[i]) != 0;
+        r->follows[i] =
+            passes && r->decays[i] && tn_optim_definition_of(r->optim, r->params->p[i])->decay_track;
+    }
     if (goes_on && left < WINDOW)
         r->tracked++;
     else
@@ -151,77 +169,58 @@ void tn_report_range(const tn_decay_report *r, const tn_tick *k, int i, size_t l
 
 /* ---- a record ---- */
 
-typedef struct {
-    double decay, gradient, update, g, w; /* squares */
-} sums;
-
-typedef struct {
-    const tn_optim_def *def;
-    const void *hp;
-    const tn_tick *tick;
-    const tn_opt_tensor *tensor;
-    tn_real *old, *moment, *part;
-    int decays;
-    double shrink;
-    size_t from; /* of the first piece */
-    sums piece[PIECES];
-} job;
-
-static void decay_part(const job *j, size_t lo, size_t hi) {
-    if (!j->def->decay_part)
-        for (size_t i = lo; i < hi; i++) j->part[i] = (tn_real)(-j->shrink * (double)j->old[i]);
-    else
-        j->def->decay_part(j->hp, j->tick, j->tensor, j->old, j->moment, j->part, lo, hi);
-}
-
 /*
  * The decay's part is computed, the gradient's is what is left of the update: so they add up to it. The weights before the
  * step make room for the update, and the decay's part for the gradient's.
  */
-static void add_piece(void *arg, size_t lo, size_t hi) {
-    job *j = arg;
-    const tn_kernels_t *k = tn_kernels_get(NULL);
-    sums *s = &j->piece[lo / PIECE];
-    const size_t n = hi - lo, at = j->from + lo;
-    tn_real *const old = j->old + at, *const part = j->part + at;
-    const tn_real *const w = j->tensor->w + at;
-    *s = (sums){.g = k->sum_sq(n, j->tensor->g + at), .w = k->sum_sq(n, old)};
-    if (j->decays) {
-        decay_part(j, at, at + n);
-        s->decay = k->sum_sq(n, part);
+static void add_piece(const tn_decay_report *r, const tn_tick *k, int i, size_t lo, size_t hi, sums *s) {
+    const tn_param *p = r->params->p[i];
+    const tn_optim_def *d = tn_optim_definition_of(r->optim, p);
+    const void *hp = tn_optim_options(r->optim, p);
+    const tn_kernels_t *kernels = tn_kernels_get(NULL);
+    const size_t n = hi - lo;
+    tn_real *const old = r->old + p->offset, *const part = r->part + p->offset;
+    s->g += kernels->sum_sq(n, p->g + lo), s->w += kernels->sum_sq(n, old + lo);
+    if (r->decays[i]) {
+        if (d->decay_part) {
+            d->decay_part(hp, k, tn_optim_tensor(r->optim, i), old, r->moment + p->offset, part, lo, hi);
+        } else {
+            const double shrink = d->shrink(hp, k);
+            for (size_t j = lo; j < hi; j++) part[j] = (tn_real)(-shrink * (double)old[j]);
+        }
+        s->decay += kernels->sum_sq(n, part + lo);
     }
-    for (size_t i = 0; i < n; i++) old[i] = w[i] - old[i];
-    s->gradient = s->update = k->sum_sq(n, old);
-    if (j->decays) {
-        for (size_t i = 0; i < n; i++) part[i] = old[i] - part[i];
-        s->gradient = k->sum_sq(n, part);
+    for (size_t j = lo; j < hi; j++) old[j] = p->w[j] - old[j];
+    const double update = kernels->sum_sq(n, old + lo);
+    s->update += update;
+    if (!r->decays[i]) {
+        s->gradient += update;
+        return;
     }
+    for (size_t j = lo; j < hi; j++) part[j] = old[j] - part[j];
+    s->gradient += kernels->sum_sq(n, part + lo);
+}
+
+/* Ranges begin PIECE elements from another or more, so that each has sums of its own; its pieces stay in cache. */
+void tn_report_updated(const tn_decay_report *r, const tn_tick *k, int i, size_t lo, size_t hi) {
+    if (!r->records) return;
+    sums *s = &r->sums[r->piece[i] + lo / PIECE];
+    *s = (sums){0};
+    for (size_t at = lo; at < hi; at += PIECE) add_piece(r, k, i, at, hi - at < PIECE ? hi : at + PIECE, s);
 }
 
 static double rms(double square, size_t n) {
     return sqrt(square / (double)n);
 }
 
-static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
+static tn_decay_row row_of(const tn_decay_report *r, int i, const tn_tick *k) {
     const tn_param *p = r->params->p[i];
+    const tn_optim_def *d = tn_optim_definition_of(r->optim, p);
+    const int shrinks = d->shrink && d->shrink(tn_optim_options(r->optim, p), k) > 0;
     sums all = {0};
-    job j = {.def = tn_optim_definition_of(r->optim, p),
-             .hp = tn_optim_options(r->optim, p),
-             .tick = k,
-             .tensor = tn_optim_tensor(r->optim, i),
-             .old = r->old + p->offset,
-             .moment = r->moment + p->offset,
-             .part = r->part + p->offset,
-             .decays = lambda_of(r, p) != 0};
-    if (j.decays && j.def->shrink) j.shrink = j.def->shrink(j.hp, k);
-    for (const size_t most = (size_t)PIECE * PIECES; j.from < p->len; j.from += most) {
-        const size_t len = p->len - j.from < most ? p->len - j.from : most;
-        tn_parallel_range(len, PIECE, add_piece, &j);
-        for (size_t x = 0; x * PIECE < len; x++) {
-            const sums *s = &j.piece[x];
-            all.decay += s->decay, all.gradient += s->gradient, all.update += s->update;
-            all.g += s->g, all.w += s->w;
-        }
+    for (const sums *s = &r->sums[r->piece[i]], *end = &r->sums[r->piece[i + 1]]; s < end; s++) {
+        all.decay += s->decay, all.gradient += s->gradient, all.update += s->update;
+        all.g += s->g, all.w += s->w;
     }
     return (tn_decay_row){.name = p->name,
                           .decay_rms = rms(all.decay, p->len),
@@ -230,7 +229,7 @@ static tn_decay_row row_of(tn_decay_report *r, int i, const tn_tick *k) {
                           .grad_rms = rms(all.g, p->len),
                           .weight_norm = sqrt(all.w),
                           .update_ratio = sqrt(all.update) / sqrt(all.w),
-                          .tracked = j.decays && j.def->decay_track && j.shrink == 0 ? r->tracked : 0};
+                          .tracked = r->decays[i] && d->decay_track && !shrinks ? r->tracked : 0};
 }
 
 void tn_report_after(tn_decay_report *r, const tn_tick *k) {

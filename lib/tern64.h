@@ -331,6 +331,7 @@
 #define tn_report_after tn64_report_after
 #define tn_report_before tn64_report_before
 #define tn_report_range tn64_report_range
+#define tn_report_updated tn64_report_updated
 #define tn_reshape tn64_reshape
 #define tn_result tn64_result
 #define tn_rewind tn64_rewind

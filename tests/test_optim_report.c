@@ -250,6 +250,24 @@ static void windows(void **state) {
     }
 }
 
+/* lookahead pulls the weights back every 5 steps; the record is of the optimizer's own update. */
+static void wrappers(void **state) {
+    (void)state;
+    rig plain, wrapped;
+    int n, m;
+    rig_new(&plain, "adaml2:lr=0.01,weight_decay=0.5", 5);
+    rig_new(&wrapped, "adaml2:lr=0.01,weight_decay=0.5+lookahead:k=5", 5);
+    for (int t = 1; t <= 5; t++) step(&plain, t), step(&wrapped, t);
+    const tn_decay_row *x = tn_decay_report_rows(plain.report, &n),
+                       *y = tn_decay_report_rows(wrapped.report, &m);
+    assert_true(n == 2 && m == 2);
+    assert_true(plain.w->w[0] < wrapped.w->w[0] || plain.w->w[0] > wrapped.w->w[0]);
+    for (int i = 0; i < n; i++)
+        assert_true(x[i].decay_rms == y[i].decay_rms && x[i].gradient_rms == y[i].gradient_rms
+                    && x[i].update_rms == y[i].update_rms && x[i].weight_norm == y[i].weight_norm);
+    rig_free(&plain), rig_free(&wrapped);
+}
+
 /* More weights than a pass of partial sums takes; from a first step, w - lr g - lr lambda w. */
 static void large(void **state) {
     (void)state;
@@ -356,8 +374,11 @@ static void refusals(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(parts_of_each), cmocka_unit_test(windows),
-                                       cmocka_unit_test(large), cmocka_unit_test(threads_and_going_on),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(parts_of_each),
+                                       cmocka_unit_test(windows),
+                                       cmocka_unit_test(wrappers),
+                                       cmocka_unit_test(large),
+                                       cmocka_unit_test(threads_and_going_on),
                                        cmocka_unit_test(refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
