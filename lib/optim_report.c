@@ -8,7 +8,7 @@
  *
  * Further back than a dozen steps, where beta1^12 is 28%, weights of one step stand for those beside it: three, then five
  * steps at once with the weights and the multiplier of lambda of the middle one. So 26 steps in 64 pay for the moment. In
- * training it changes decay_rms by 0.1%, as WINDOW does; where a schedule of lambda jumps within such a group, by up to 2%
+ * training it changes decay_rms by 0.1%, as WINDOW does; where a schedule of lambda jumps within such a group, by up to 3%
  * of the jump.
  *
  * The moment goes on range by range inside the optimizer's own pass, just before a range is updated: its weights are then
