@@ -64,10 +64,22 @@ holds "no files of vectors"
 run 1 --vectors "$here/golden/schedules"
 holds "not a file of optimizer vectors"
 
-# A plug-in: adamw written plainly, right and with each of four mistakes (-DEPS_INSIDE, ...).
-cat >"$work/plug.c" <<'C'
+# What the plug-ins below share: two reals a weight.
+cat >"$work/two_slots.h" <<'C'
 #include <math.h>
 #include <tern.h>
+static int slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
+    size_t n = 1;
+    (void)hp;
+    for (int i = 0; i < nd; i++) n *= (size_t)dim[i];
+    out[0] = (tn_slot){"first", n, 0}, out[1] = (tn_slot){"second", n, 0};
+    return 2;
+}
+C
+
+# A plug-in: adamw written plainly, right and with each of four mistakes (-DEPS_INSIDE, ...).
+cat >"$work/plug.c" <<'C'
+#include "two_slots.h"
 typedef struct {
     double lr, beta1, beta2, eps, weight_decay;
 } options;
@@ -76,13 +88,6 @@ static const tn_opt rows[] = {TN_OPT_REAL(options, lr, 1e-3, 0, 1e6, 0, "learnin
                               TN_OPT_REAL(options, beta2, 0.999, 0, 1, TN_OPEN_MAX, "of v"),
                               TN_OPT_REAL(options, eps, 1e-8, 0, 1, 0, "beside the root"),
                               TN_OPT_REAL(options, weight_decay, 1e-2, 0, 1e6, 0, "lambda"), TN_OPT_END};
-static int slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
-    size_t n = 1;
-    (void)hp;
-    for (int i = 0; i < nd; i++) n *= (size_t)dim[i];
-    out[0] = (tn_slot){"first", n, 0}, out[1] = (tn_slot){"second", n, 0};
-    return 2;
-}
 static void update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
     const options *o = hp;
     const double lr = o->lr * k->lr_mul;
@@ -137,8 +142,7 @@ END
 
 # The same for rules that are not of adam's family: lion, adamax and adadelta.
 cat >"$work/rule.c" <<'C'
-#include <math.h>
-#include <tern.h>
+#include "two_slots.h"
 typedef struct {
     double lr, beta1, beta2, rho, eps, weight_decay;
 } options;
@@ -153,13 +157,6 @@ static const tn_opt rows[] = {TN_OPT_REAL(options, lr, LR, 0, 1e6, 0, "learning 
                               TN_OPT_REAL(options, eps, EPS, 0, 1, 0, "epsilon"),
 #endif
                               TN_OPT_REAL(options, weight_decay, DECAY, 0, 1e6, 0, "lambda"), TN_OPT_END};
-static int slots(const void *hp, int nd, const int *dim, tn_slot out[]) {
-    size_t n = 1;
-    (void)hp;
-    for (int i = 0; i < nd; i++) n *= (size_t)dim[i];
-    out[0] = (tn_slot){"first", n, 0}, out[1] = (tn_slot){"second", n, 0};
-    return 2;
-}
 static void update(const void *hp, const tn_tick *k, const tn_opt_tensor *p, size_t lo, size_t hi) {
     const options *o = hp;
     const double lr = o->lr * k->lr_mul;

@@ -4,6 +4,12 @@
 #define TEST_DATA_RIG_H
 #include "tern_data.h"
 
+#ifndef TERN_SOURCE_DIR
+#define TERN_SOURCE_DIR "."
+#endif
+#define MNIST TERN_SOURCE_DIR "/data/mnist"
+#define SMALL "synthetic:n=1200,test=20,classes=4,height=8,width=8"
+
 /* Opens a data set; fails the test with the message when that fails. */
 void open_set(const char *where, const tn_data_options *, tn_dataset *);
 /* How often each label is there. */

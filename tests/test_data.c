@@ -13,12 +13,6 @@
 #include "data_internal.h"
 #include "data_rig.h"
 
-#ifndef TERN_SOURCE_DIR
-#define TERN_SOURCE_DIR "."
-#endif
-#define MNIST TERN_SOURCE_DIR "/data/mnist"
-#define SMALL "synthetic:n=1200,test=20,classes=4,height=8,width=8"
-
 static tn_err err;
 
 /* ---- the files that are shipped ---- */

@@ -10,12 +10,6 @@
 
 #include "data_rig.h"
 
-#ifndef TERN_SOURCE_DIR
-#define TERN_SOURCE_DIR "."
-#endif
-#define MNIST TERN_SOURCE_DIR "/data/mnist"
-#define SMALL "synthetic:n=1200,test=20,classes=4,height=8,width=8"
-
 static tn_err err;
 
 static void same_part(const tn_data *a, const tn_data *b) {
