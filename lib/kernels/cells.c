@@ -86,6 +86,20 @@ static inline void put_sum(const tn_cell_rows *s, int unit, int block, V sum) {
     if (s->sum) vstore(s->sum + block * s->sum_block + unit, sum);
 }
 
+/* Of the four blocks of a GRU or an LSTM. */
+typedef struct {
+    V a, b, c, d;
+} four;
+
+static inline four four_so_far(const tn_cell_rows *s, int unit) {
+    return (four){sum_so_far(s, unit, 0), sum_so_far(s, unit, 1), sum_so_far(s, unit, 2),
+                  sum_so_far(s, unit, 3)};
+}
+static inline void put_four(const tn_cell_rows *s, int unit, four sum) {
+    put_sum(s, unit, 0, sum.a), put_sum(s, unit, 1, sum.b);
+    put_sum(s, unit, 2, sum.c), put_sum(s, unit, 3, sum.d);
+}
+
 /* ---- Elman ---- */
 
 void tn_k_tanh_cell(const tn_cell_rows *s) {
@@ -148,27 +162,21 @@ void tn_k_lstm_cell(const tn_cell_rows *s) {
 
 void tn_k_lstm_cell_back(const tn_cell_rows *s) {
     for (int u = 0; u < s->units; u += VL) {
-        V s0 = sum_so_far(s, u, 0);
-        V s1 = sum_so_far(s, u, 1);
-        V s2 = sum_so_far(s, u, 2);
-        V s3 = sum_so_far(s, u, 3);
+        four sum = four_so_far(s, u);
         for (int row = 0; row < s->rows; row++) {
             const tn_real *kept = kept_of(s, row, u, LSTM_KEPT);
             tn_real *dh = s->dh + row * s->d_row + u, *dc = s->dc + row * s->d_row + u;
             V i = vload(kept), f = vload(kept + VL), g = vload(kept + 2 * VL), o = vload(kept + 3 * VL);
             V t = vload(kept + 4 * VL), dh1 = vload(dh);
             V d = vfma(dh1 * o, squash_slope(t), vload(dc));
-            s0 += put_gradient(s, row, u, 0, d * g * logistic_slope(i));
-            s1 += put_gradient(s, row, u, 1, d * vload(s->c0 + row * s->c_row + u) * logistic_slope(f));
-            s2 += put_gradient(s, row, u, 2, d * i * squash_slope(g));
-            s3 += put_gradient(s, row, u, 3, dh1 * t * logistic_slope(o));
+            sum.a += put_gradient(s, row, u, 0, d * g * logistic_slope(i));
+            sum.b += put_gradient(s, row, u, 1, d * vload(s->c0 + row * s->c_row + u) * logistic_slope(f));
+            sum.c += put_gradient(s, row, u, 2, d * i * squash_slope(g));
+            sum.d += put_gradient(s, row, u, 3, dh1 * t * logistic_slope(o));
             vstore(dc, d * f);
             vstore(dh, vset1(0));
         }
-        put_sum(s, u, 0, s0);
-        put_sum(s, u, 1, s1);
-        put_sum(s, u, 2, s2);
-        put_sum(s, u, 3, s3);
+        put_four(s, u, sum);
     }
 }
 
@@ -190,25 +198,19 @@ void tn_k_gru_cell(const tn_cell_rows *s) {
 
 void tn_k_gru_cell_back(const tn_cell_rows *s) {
     for (int u = 0; u < s->units; u += VL) {
-        V s0 = sum_so_far(s, u, 0);
-        V s1 = sum_so_far(s, u, 1);
-        V s2 = sum_so_far(s, u, 2);
-        V s3 = sum_so_far(s, u, 3);
+        four sum = four_so_far(s, u);
         for (int row = 0; row < s->rows; row++) {
             const tn_real *kept = kept_of(s, row, u, GRU_KEPT);
             tn_real *dh = s->dh + row * s->d_row + u;
             V r = vload(kept), z = vload(kept + VL), n = vload(kept + 2 * VL), hn = vload(kept + 3 * VL);
             V dh1 = vload(dh), h0 = vload(s->h0 + row * s->h_row + u);
             V dn = dh1 * (vset1(1) - z) * squash_slope(n);
-            s0 += put_gradient(s, row, u, 0, dn);
-            s1 += put_gradient(s, row, u, 1, dn * hn * logistic_slope(r));
-            s2 += put_gradient(s, row, u, 2, dh1 * (h0 - n) * logistic_slope(z));
-            s3 += put_gradient(s, row, u, 3, dn * r);
+            sum.a += put_gradient(s, row, u, 0, dn);
+            sum.b += put_gradient(s, row, u, 1, dn * hn * logistic_slope(r));
+            sum.c += put_gradient(s, row, u, 2, dh1 * (h0 - n) * logistic_slope(z));
+            sum.d += put_gradient(s, row, u, 3, dn * r);
             vstore(dh, dh1 * z);
         }
-        put_sum(s, u, 0, s0);
-        put_sum(s, u, 1, s1);
-        put_sum(s, u, 2, s2);
-        put_sum(s, u, 3, s3);
+        put_four(s, u, sum);
     }
 }
