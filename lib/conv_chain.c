@@ -28,10 +28,6 @@ typedef struct {
     tn_real *sums;   /* (chunks, k + 1, co) of gradients */
 } layer;
 
-static size_t whole_lines(size_t n) {
-    return (n + LINE - 1) / LINE * LINE;
-}
-
 int tn_conv_chain_fits(const tn_conv_chain *p) {
     const tn_window *pool = &p->second.pool;
     return tn_conv_planes_fit(&p->first) && p->first.co % TN_LANES == 0 && p->second.relu && pool->kh == 2
@@ -54,7 +50,7 @@ static layer layer_new(tn_tape *t, const tn_conv_chain *p, const tn_real *x, con
                        width);
     l.w = packed;
     if (l.padded) {
-        l.frame_len = whole_lines((size_t)g->c * (size_t)l.plane);
+        l.frame_len = tn_whole_lines((size_t)g->c * (size_t)l.plane);
         size_t bytes = (size_t)tn_worker_slots() * l.frame_len * sizeof *l.frames;
         l.frames = memset(tn_scratch(t, bytes), 0, bytes);
     }
@@ -129,7 +125,7 @@ void tn_conv_chain_forward(tn_tape *t, const tn_conv_chain *p, const tn_real *x,
     tn_winograd_weights(k, second->co, second->g.c, w->w2, u);
     j.u = u, j.chunks = chunks_of(p);
     tn_winograd_frame(second, &j.h, &j.w);
-    j.scratch_len = whole_lines(tn_winograd_scratch(k, second)) + LINE;
+    j.scratch_len = tn_whole_lines(tn_winograd_scratch(k, second)) + LINE;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(j.chunks, forward_chunk, &j);
     tn_rewind(t, place);

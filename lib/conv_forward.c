@@ -56,12 +56,9 @@ typedef struct {
         scratch_len; /* the frame; the output; pooled, channels last; see live_terms; all, of a thread */
 } job;
 
-static int ceil_div(int a, int b) {
-    return (a + b - 1) / b;
-}
-
-static size_t whole_lines(size_t n) {
-    return (n + SLACK + 15) / 16 * 16;
+/* With room for what vectors load beyond the end. */
+static size_t with_slack(size_t n) {
+    return tn_whole_lines(n + SLACK);
 }
 
 /* ---- what all images share ---- */
@@ -111,7 +108,7 @@ static void lay_out_pooled(tn_tape *t, job *j) {
     j->row = (g->w + 2 * g->pw + 1) / 2 * 2, j->plane = j->row * (g->h + 2 * g->ph);
     int k = j->p->k, n = 0, *off = tn_scratch(t, 2 * (size_t)k * sizeof *off);
     size_t len = (size_t)g->c * (size_t)j->plane;
-    j->image_len = whole_lines(len), j->z_len = 2 * whole_lines(len / 2);
+    j->image_len = with_slack(len), j->z_len = 2 * with_slack(len / 2);
     int half[] = {0, (int)(j->z_len / 2)};
     for (int c = 0; c < g->c; c++)
         for (int i = 0; i < g->kh; i++)
@@ -122,9 +119,9 @@ static void lay_out_pooled(tn_tape *t, job *j) {
     j->off = off, j->odd = off + k;
     /* of pictures alone: feature maps have few rows of zeros, and a sum would end with another channel's */
     j->skip = g->c == 1 && isfinite(j->k->sum((size_t)(k * j->p->co), j->w));
-    const size_t words = (size_t)(j->plane / j->row * ceil_div(j->row, WORD)) * sizeof(uint64_t),
+    const size_t words = (size_t)(j->plane / j->row * tn_pieces(j->row, WORD)) * sizeof(uint64_t),
                  terms = 2 * (size_t)j->pool->oh * sizeof(int);
-    if (j->skip) j->live_len = whole_lines((words + terms) / sizeof(tn_real));
+    if (j->skip) j->live_len = with_slack((words + terms) / sizeof(tn_real));
     j->scratch_len = j->image_len + j->z_len + j->live_len;
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
 }
@@ -132,7 +129,7 @@ static void lay_out_pooled(tn_tape *t, job *j) {
 static void lay_out(tn_tape *t, job *j) {
     const tn_window *g = &j->p->g, *pool = j->pool;
     if (j->way == WINOGRAD) {
-        j->scratch_len = whole_lines(tn_winograd_scratch(j->k, j->p));
+        j->scratch_len = with_slack(tn_winograd_scratch(j->k, j->p));
         j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
         return;
     }
@@ -150,7 +147,7 @@ static void lay_out(tn_tape *t, job *j) {
             for (int l = 0; l < g->kw; l++) off[n++] = c * j->plane + i * j->row + l;
     j->off = off;
     size_t pixels = (size_t)j->oh * (size_t)j->pitch;
-    if (j->padded) j->image_len = whole_lines((size_t)g->c * (size_t)j->plane);
+    if (j->padded) j->image_len = with_slack((size_t)g->c * (size_t)j->plane);
     if (j->way == CHANNELS) {
         int unit = 2 * (pool ? pool->kh : 1), line = j->ow * j->ld;
         j->band = BAND / line / unit * unit;
@@ -158,9 +155,9 @@ static void lay_out(tn_tape *t, job *j) {
         if (j->band > j->oh) j->band = j->oh;
         pixels = (size_t)j->band * (size_t)j->ow;
         /* pooled values and places, then the places in the order of y */
-        if (pool) j->pooled_len = whole_lines((size_t)(pool->oh * pool->ow) * (size_t)j->ld);
+        if (pool) j->pooled_len = with_slack((size_t)(pool->oh * pool->ow) * (size_t)j->ld);
     }
-    if (j->way == CHANNELS || pool) j->z_len = whole_lines(pixels * (size_t)j->ld);
+    if (j->way == CHANNELS || pool) j->z_len = with_slack(pixels * (size_t)j->ld);
     j->scratch_len = j->image_len + j->z_len + 3 * j->pooled_len;
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
 }
@@ -192,7 +189,7 @@ static void by_pixels(const job *j, const tn_real *x, tn_real *z, tn_real *y, un
  */
 static const int *live_terms(const job *j, const tn_real *image, tn_real *scratch) {
     const tn_window *g = &j->p->g;
-    const int rows = j->plane / j->row, words = ceil_div(j->row, WORD), high = g->kh + 1;
+    const int rows = j->plane / j->row, words = tn_pieces(j->row, WORD), high = g->kh + 1;
     uint64_t *live = (uint64_t *)scratch;
     int *const terms = (int *)(live + rows * words), *t = terms;
     j->k->sparse_bits(rows, j->row, image, j->row, live);

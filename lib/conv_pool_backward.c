@@ -12,103 +12,22 @@
  * places and channels; the bias' is summed in TN_LANES lanes a chunk, which
  * are added up in double.
  */
-#include "conv_pool.h"
-#include "kernels/kernels.h"
+#include "conv_pool_job.h"
 #include <string.h>
 
 enum {
-    BAND =
-        7
-        * 1024, /* reals of a band of an image while all filters pass over it: of a first-level cache of 32 KB */
-    SLICE = 10 * 1024, /* reals of the weights of a tile, all filters */
+    BAND = 7 * 1024,   /* reals of a band of an image, for all filters: of a first-level cache of 32 KB */
     SPREAD = 5 * 1024, /* reals of an image whose windows' rows are copied to whole lines */
-    TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
-    TILE_VECTORS = 6,
     WORD = 64,
-    FILTERS = 8, /* of a chunk of the last sums */
-    LINE = 64,   /* bytes */
-    SLACK = 128  /* vectors may be loaded beyond the last row */
+    LINE = 64,  /* bytes */
+    SLACK = 128 /* vectors may be loaded beyond the last row */
 };
 
-typedef struct {
-    int rows, vectors;
-} tile;
+typedef tn_conv_pool_job job;
 
-typedef struct {
-    const tn_conv_pool_plan *p;
-    const tn_kernels_t *k;
-    const tn_conv_source *from; /* NULL: x, gx */
-    const tn_real *x, *y, *gy;
-    const unsigned char *winner;
-    tn_real *gx, *gw;    /* gw: partial sums of a chunk, (co, kh, vectors width) */
-    tn_real *gb;         /* partial sums of a chunk, (co, TN_LANES) */
-    int add, chunks, dx; /* dx: the input's gradient is wanted */
-    tn_real scale;
-    int run, vectors; /* reals of a window's row, and vectors that hold them */
-    int row, ld;      /* reals of a row of a padded image; channels, a multiple of TN_LANES */
-    int band;         /* pooled rows of a band */
-    int dw_row,
-        dw_pixel; /* dw: from a window to the one below, to the right: in the image, or in its copy by windows */
-    int windows, places, words;
-    tile dw;
-    int block_rows,
-        block_run;        /* dx: part of a window whose weights stay in the cache; the same at every level */
-    int by_rows;          /* dx: tn_conv_pool_by_rows */
-    int gx_row, gx_pixel; /* dx: as row, of the gradient, and reals of a pixel */
-    const tn_real *w;     /* tiles of (co, rows, vectors, width) */
-    const int *base;      /* of each window's first pixel in the image */
-    size_t w_len, image_len, gradient_len, second_len, spread_len, dw_len, scratch_len;
-    tn_real *scratch;
-} job;
-
-static int ceil_div(int a, int b) {
-    return (a + b - 1) / b;
-}
-
-static int least(int a, int b) {
-    return a < b ? a : b;
-}
-
-static size_t whole_lines(size_t n) {
-    return (n + SLACK + 15) / 16 * 16;
-}
-
-/* Fewest passes with at most `most` vectors of sums. */
-static tile best_tile(int rows, int vectors, int most) {
-    tile best = {1, 1};
-    int passes = rows * vectors + 1;
-    for (int r = 1; r <= least(rows, TILE_ROWS); r++)
-        for (int v = 1; v <= least(vectors, TILE_VECTORS); v++) {
-            int n = ceil_div(rows, r) * ceil_div(vectors, v);
-            if (r * v <= most && n < passes) passes = n, best = (tile){r, v};
-        }
-    return best;
-}
-
-void tn_conv_pool_block(const tn_conv_pool_plan *p, int *rows, int *run) {
-    const tn_window *g = &p->conv.g;
-    int fits = SLICE / (ceil_div(p->pool.c, TN_LANES) * TN_LANES * TN_LANES),
-        most = TN_SPARSE_TILE(TN_MR_MAX);
-    tile block = best_tile(g->kh, ceil_div(g->kw * g->c, TN_LANES), least(most, fits < 1 ? 1 : fits));
-    *rows = block.rows, *run = block.vectors * TN_LANES;
-}
-
-enum { PIXEL = TN_LANES / 2 }; /* reals of a pixel of the input's gradient, by rows */
-
-/* Row of weights, by rows. */
-static int by_rows_len(const tn_window *g) {
-    return (g->kw + 1) / 2 * TN_LANES;
-}
-
-static size_t by_rows_weights(const tn_conv_pool_plan *p) {
-    const tn_window *g = &p->conv.g;
-    return (size_t)(2 * ceil_div(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)by_rows_len(g);
-}
-
-int tn_conv_pool_by_rows(const tn_conv_pool_plan *p) {
-    const tn_window *g = &p->conv.g, *pool = &p->pool;
-    return pool->kh == 2 && pool->kw == 2 && pool->c <= WORD / 2 && (g->kh == 3 || g->kh == 5)
-           && g->kw == g->kh && g->c > PIXEL / 2 && g->c <= PIXEL && by_rows_weights(p) <= SLICE;
+/* With room for what vectors load beyond the end. */
+static size_t with_slack(size_t n) {
+    return tn_whole_lines(n + SLACK);
 }
 
 /* ---- one image ---- */
@@ -161,23 +80,15 @@ static void weight_image(const job *j, const tn_real *image, const tn_real *v, c
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     int width = j->k->width, sum_row = j->vectors * width, co = pool->c;
     for (int r = 0; r < pool->oh; r += j->band) {
-        int at = r * pool->ow, n = least(j->band, pool->oh - r) * pool->ow;
+        int at = r * pool->ow, n = tn_least(j->band, pool->oh - r) * pool->ow;
         j->k->sparse_bits(co, n, v + at, j->windows, bits);
         for (int i = 0; i < g->kh; i += j->dw.rows)
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
-                j->k->sparse_dw(least(j->dw.rows, g->kh - i), least(j->dw.vectors, j->vectors - c),
-                                least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
+                j->k->sparse_dw(tn_least(j->dw.rows, g->kh - i), tn_least(j->dw.vectors, j->vectors - c),
+                                tn_least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
                                 v + at, j->windows, image + i * j->dw_row + c * width, j->dw_row,
                                 sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
     }
-}
-
-/* The block of rows i ... and reals l ... of a window. */
-static tn_sparse_block block_at(const job *j, int i, int l) {
-    int rows = least(j->block_rows, j->p->conv.g.kh - i), run = least(j->block_run, j->run - l);
-    int vectors = ceil_div(run, j->k->width);
-    tile t = best_tile(rows, vectors, TN_SPARSE_TILE(j->k->mr));
-    return (tn_sparse_block){rows, vectors, run - (vectors - 1) * j->k->width, t.rows, t.vectors};
 }
 
 static void input_image(const job *j, const tn_real *v, const tn_real *key, uint64_t *bits, tn_real *image,
@@ -199,7 +110,7 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
     }
     for (int i = 0; i < g->kh; i += j->block_rows)
         for (int l = 0; l < j->run; l += j->block_run) {
-            tn_sparse_block b = block_at(j, i, l);
+            tn_sparse_block b = tn_conv_pool_block_at(j, i, l);
             j->k->sparse_dx(&b, &s, j->ld, bits, v, w, image + i * j->row + l);
             s.step = 0;
             w += (size_t)j->ld * (size_t)(b.rows * b.vectors * width);
@@ -234,7 +145,7 @@ static void backward_chunk(void *arg, int chunk) {
     int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
         n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
     size_t out = (size_t)co * (size_t)j->windows;
-    size_t last = (size_t)j->windows * (size_t)j->ld, room = whole_lines(out);
+    size_t last = (size_t)j->windows * (size_t)j->ld, room = with_slack(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
     tn_real *v = gradient + j->gradient_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
     tn_real *by_windows = key_last + last;
@@ -266,67 +177,6 @@ static void backward_chunk(void *arg, int chunk) {
 }
 
 /* ---- what all images share ---- */
-
-typedef struct {
-    const job *j;
-    const int *at; /* of each real of a window's row, in a filter's first row */
-    const tn_real *w;
-    tn_real *out;
-} pack_job;
-
-/* The weights of some filters, tile by tile; filters that do not exist are zeros. */
-static void pack_filters(void *arg, size_t lo, size_t hi) {
-    const pack_job *p = arg;
-    const job *j = p->j;
-    const tn_window *g = &j->p->conv.g;
-    const int width = j->k->width;
-    tn_real *tiles = p->out;
-    for (int i = 0; i < g->kh; i += j->block_rows)
-        for (int first = 0; first < j->run; first += j->block_run) {
-            tn_sparse_block b = block_at(j, i, first);
-            for (int y = 0; y < b.rows; y += b.tile_rows)
-                for (int x = 0; x < b.vectors; x += b.tile_vectors) {
-                    int rows = least(b.tile_rows, b.rows - y),
-                        reals = least(b.tile_vectors, b.vectors - x) * width;
-                    for (int o = (int)lo; o < (int)hi; o++)
-                        for (int r = 0; r < rows; r++) {
-                            tn_real *out = tiles + (ptrdiff_t)(o * rows + r) * reals;
-                            const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + (i + y + r) * g->kw;
-                            const int l0 = first + x * width,
-                                      n = o < j->p->pool.c ? least(reals, j->run - l0) : 0;
-                            for (int l = 0; l < n; l++) out[l] = w[p->at[l0 + l]];
-                            for (int l = n; l < reals; l++) out[l] = 0;
-                        }
-                    tiles += (ptrdiff_t)j->ld * rows * reals;
-                }
-        }
-}
-
-/* The same for tn_conv_pool_by_rows: the weights, and the weights a pixel further on. */
-static void pack_by_rows(void *arg, size_t lo, size_t hi) {
-    const pack_job *p = arg;
-    const job *j = p->j;
-    const tn_window *g = &j->p->conv.g;
-    const int len = by_rows_len(g);
-    for (int right = 0; right < 2; right++)
-        for (int o = (int)lo; o < (int)hi; o++)
-            for (int i = 0; i < g->kh; i++) {
-                tn_real *out = p->out + ((right * j->ld + o) * g->kh + i) * len;
-                memset(out, 0, (size_t)len * sizeof *out);
-                out += right * PIXEL;
-                const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * g->kw;
-                for (int l = 0; l < g->kw && o < j->p->pool.c; l++, out += PIXEL)
-                    for (int c = 0; c < g->c; c++) out[c] = w[c * g->kh * g->kw + l];
-            }
-}
-
-static void pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
-    const tn_window *g = &j->p->conv.g;
-    int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
-    for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
-    pack_job p = {j, at, w, out};
-    tn_parallel_range((size_t)j->ld, FILTERS, j->by_rows ? pack_by_rows : pack_filters, &p);
-}
 
 typedef struct {
     const job *j;
@@ -368,33 +218,33 @@ static void finish_filters(void *arg, size_t lo, size_t hi) {
 static void plan_job(tn_tape *t, job *j) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     int most = TN_SPARSE_TILE(j->k->mr), width = j->k->width;
-    j->run = g->kw * g->c, j->vectors = ceil_div(j->run, width);
-    j->row = (g->w + 2 * g->pw) * g->c, j->ld = ceil_div(pool->c, TN_LANES) * TN_LANES;
-    j->windows = pool->oh * pool->ow, j->places = pool->kh * pool->kw, j->words = ceil_div(j->ld, WORD);
-    const int high = g->h + 2 * g->ph, line = ceil_div(j->run, TN_LANES) * TN_LANES,
+    j->run = g->kw * g->c, j->vectors = tn_pieces(j->run, width);
+    j->row = (g->w + 2 * g->pw) * g->c, j->ld = tn_pieces(pool->c, TN_LANES) * TN_LANES;
+    j->windows = pool->oh * pool->ow, j->places = pool->kh * pool->kw, j->words = tn_pieces(j->ld, WORD);
+    const int high = g->h + 2 * g->ph, line = tn_pieces(j->run, TN_LANES) * TN_LANES,
               spread = j->gw && j->run > TN_LANES / 2 && g->ow * high * line <= SPREAD;
-    if (spread) j->spread_len = whole_lines((size_t)(g->ow * high * line));
+    if (spread) j->spread_len = with_slack((size_t)(g->ow * high * line));
     j->dw_row = spread ? line : j->row, j->dw_pixel = spread ? high * line : g->c;
     j->band = (BAND / j->row - g->kh + 1) / pool->kh;
-    j->band = j->band < 1 ? 1 : least(j->band, pool->oh);
-    j->dw = best_tile(g->kh, j->vectors, most);
+    j->band = j->band < 1 ? 1 : tn_least(j->band, pool->oh);
+    j->dw = tn_conv_pool_tile(g->kh, j->vectors, most);
     tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
     j->by_rows = !j->from && tn_conv_pool_by_rows(j->p);
-    j->gx_pixel = j->by_rows ? PIXEL : g->c, j->gx_row = (g->w + 2 * g->pw) * j->gx_pixel;
-    j->w_len = j->by_rows ? by_rows_weights(j->p) : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->gx_pixel = j->by_rows ? TN_CONV_POOL_PIXEL : g->c, j->gx_row = (g->w + 2 * g->pw) * j->gx_pixel;
+    j->w_len =
+        j->by_rows ? tn_conv_pool_by_rows_room(j->p) : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
     j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
-    j->image_len = whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
-    size_t room = whole_lines((size_t)pool->c * (size_t)j->windows),
-           last = (size_t)j->windows * (size_t)j->ld;
+    j->image_len = with_slack((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
+    size_t room = with_slack((size_t)pool->c * (size_t)j->windows), last = (size_t)j->windows * (size_t)j->ld;
     size_t words = (size_t)j->windows * (size_t)j->places * (size_t)j->words,
            in = (size_t)(g->c * g->h * g->w);
-    size_t dw_words = (size_t)pool->c * (size_t)ceil_div(j->band * pool->ow, WORD);
+    size_t dw_words = (size_t)pool->c * (size_t)tn_pieces(j->band * pool->ow, WORD);
     size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
-    j->gradient_len = j->by_rows ? whole_lines((size_t)(g->h + 2 * g->ph) * (size_t)j->gx_row) : j->image_len;
+    j->gradient_len = j->by_rows ? with_slack((size_t)(g->h + 2 * g->ph) * (size_t)j->gx_row) : j->image_len;
     /* the input's gradient beside the input */
     j->second_len = (j->from || j->by_rows) && j->dx ? j->image_len : 0;
     j->scratch_len = j->second_len + j->gradient_len + 3 * room + 2 * last + j->spread_len
-                     + whole_lines(bits > in ? bits : in);
+                     + with_slack(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
     for (int r = 0, q = 0; r < pool->oh; r++)
@@ -412,12 +262,12 @@ static void run(tn_tape *t, job *j, const tn_real *w, unsigned add, tn_real *gw,
     if (gb) j->gb = tn_scratch(t, (size_t)(j->chunks * j->p->pool.c * TN_LANES) * sizeof *j->gb);
     if (j->dx) {
         tn_real *packed = tn_scratch(t, j->w_len * sizeof *packed);
-        pack(t, j, w, packed);
+        tn_conv_pool_pack(t, j, w, packed);
         j->w = packed;
     }
     tn_parallel(j->chunks, backward_chunk, j);
     finish_job f = {j, (add >> 1) & 1, (add >> 2) & 1, gw, gb};
-    if (gw || gb) tn_parallel_range((size_t)j->p->pool.c, FILTERS, finish_filters, &f);
+    if (gw || gb) tn_parallel_range((size_t)j->p->pool.c, TN_CONV_POOL_FILTERS, finish_filters, &f);
     tn_rewind(t, place);
 }
 

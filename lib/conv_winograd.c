@@ -63,14 +63,11 @@ static grid grid_of(const tn_conv_plan *p, int pool) {
     return g;
 }
 
-static size_t whole_lines(size_t n) {
-    return (n + 15) / 16 * 16;
-}
 static size_t image_len(const grid *g, int channels) {
-    return whole_lines((size_t)g->h * (size_t)g->w * (size_t)channels);
+    return tn_whole_lines((size_t)g->h * (size_t)g->w * (size_t)channels);
 }
 static size_t result_len(const grid *g, int channels) {
-    return whole_lines((size_t)g->oh * (size_t)g->ow * (size_t)channels);
+    return tn_whole_lines((size_t)g->oh * (size_t)g->ow * (size_t)channels);
 }
 
 /* Tiles go through the products in groups, so that V and M stay in the second-level cache whatever the image. */
@@ -90,13 +87,13 @@ static group group_of(const tn_kernels_t *k, const grid *g, int co) {
     int all = round_up(g->down * g->across, TN_WINOGRAD_TILES), fit = M_LEN / (PRODUCTS * b.columns);
     fit -= fit % TN_WINOGRAD_TILES;
     b.tiles = all < fit ? all : fit < TN_WINOGRAD_TILES ? TN_WINOGRAD_TILES : fit;
-    b.step = whole_lines((size_t)b.tiles * (size_t)b.columns);
+    b.step = tn_whole_lines((size_t)b.tiles * (size_t)b.columns);
     if (b.step / 16 % 2 == 0) b.step += 16;
     return b;
 }
 
 static size_t v_len(const group *b, int channels) {
-    return whole_lines((size_t)b->tiles * PRODUCTS * (size_t)channels);
+    return tn_whole_lines((size_t)b->tiles * PRODUCTS * (size_t)channels);
 }
 
 size_t tn_winograd_scratch(const tn_kernels_t *k, const tn_conv_plan *p) {

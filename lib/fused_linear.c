@@ -2,15 +2,14 @@
 /*
  * act(x w' + b) in one op.
  *
- * Forward reads the weights as they are kept, a row a unit, and the samples as the columns of x', packed once for all
- * units: n x in reals instead of the in x out of packed weights, which would be due after every step. Where samples are
- * fewer than half a panel, or the weights' packed form is there already (evaluation), x w' runs the usual way
- * round, with the same bits. The input gradient runs on packed weights, the weight gradient reads the input as it lies,
- * and dz' from a copy that is made as dz is. Bias and ReLU ride on the product's last pass.
+ * Forward has three ways, with the same bits: an input that is mostly zeros goes to linear_sparse.c; else what is less to
+ * pack is packed, the samples as the columns of x', once for all units, against weights as they are kept, or some units'
+ * weights on the way, in the first-level cache. With few samples, or where the weights' packed form is there already
+ * (evaluation), that is used. The input gradient packs weights on the way, too, and the weight gradient reads the input as
+ * it lies, and dz' from a copy that is made as dz is. Bias and ReLU ride on the product's last pass.
  *
  * Which chunk does what decides how much a thread reads that another wrote: the units of a layer stay with one thread
- * in the product forward, the weight gradient, the optimizer and the packing, so that of the large arrays only the
- * input is read by all.
+ * in the product forward, both gradients and the packing, so that of the large arrays only the input is read by all.
  */
 #include "internal.h"
 #include "kernels/kernels.h"
@@ -36,12 +35,6 @@ static int chunk_units(int out) {
 static int half_of(int n) {
     int half = ((n + 1) / 2 + TN_NR_MAX - 1) / TN_NR_MAX * TN_NR_MAX;
     return half < n ? half : n;
-}
-
-/* Row stride of a matrix whose rows are to lie in different sets of the first-level cache: an odd number of lines. */
-static int odd_lines(int cols) {
-    enum { LINE = 64 / (int)sizeof(tn_real) };
-    return ((cols + LINE - 1) / LINE | 1) * LINE;
 }
 
 /* ---- forward ---- */
@@ -100,8 +93,7 @@ static void forward_panels(void *arg, int chunk) {
 /*
  * Which is less to pack. With several threads packed samples also have to pass from core to core, as the samples
  * themselves will for the weight gradient, where weights stay with the thread that packs them: they win
- * then up to four times the number of samples. (A step of mlp:128 at 128 samples, 2 threads:
- * 228 against 293 us.) The choice may depend on the threads because no bit depends on it: either way an element is one
+ * then up to four times the number of samples. The choice may depend on the threads because no bit depends on it: either way an element is one
  * chain over `in`, then the bias (tests/test_layers.c, either_way_round).
  */
 static int better_turned(int n, int out) {
@@ -110,8 +102,8 @@ static int better_turned(int n, int out) {
 
 static void run_forward(forward *f, const tn_sparse_input *sparse, const tn_t *w) {
     if (sparse && tn_linear_sparse_forward(w->tape, sparse, f->out, f->w, f->bias, f->relu, f->y)) return;
-    if (!tn_gemm_own() || tn_is_packed(w, 1) || f->n < FEWEST) {
-        forward_packed(f, tn_packed(w, 1));
+    if (!tn_gemm_own() || tn_is_packed(w) || f->n < FEWEST) {
+        forward_packed(f, tn_packed(w));
         return;
     }
     f->k = tn_kernels_get(NULL);
@@ -151,7 +143,7 @@ static int row_stride(int in, int n) {
     enum { LINE = 64 / (int)sizeof(tn_real), MOST = 256 };
     int lines = (in + LINE - 1) / LINE, shared = lines & -lines; /* the power of two in lines */
     if (in % LINE == 0 && shared * (n < MOST ? n : MOST) <= MOST) return in;
-    return odd_lines(in);
+    return tn_odd_lines(in);
 }
 
 /* Some units of all samples: dz, its transpose, its sums; and a share of the copy of x. */
@@ -205,7 +197,7 @@ static void back_products(void *arg, int chunk) {
 
 /*
  * Everything is shared out by units and, in dx, by the units of the layer below: a thread's units are the same in the
- * layers' products, in both directions, and in the optimizer. dx packs weights panel by panel on the way, while they
+ * layers' products, in both directions. dx packs weights panel by panel on the way, while they
  * are in the first-level cache, which costs less than to keep them packed: they change with every step.
  */
 static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *const gx[], unsigned need,
@@ -230,7 +222,7 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
     const int small = (double)b.n * b.in * b.out <= SMALL;
     b.units = small ? b.out : chunk_units(b.out), b.blocks = (b.out + b.units - 1) / b.units;
     b.half = half_of(b.in);
-    b.ld = odd_lines(b.n), b.ldx = dense && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
+    b.ld = tn_odd_lines(b.n), b.ldx = dense && b.out > UNITS ? row_stride(b.in, b.n) : b.in;
     if (dense) b.dw = gx[1], b.turned = tn_scratch(y->tape, (size_t)b.out * (size_t)b.ld * sizeof *gy);
     if (b.ldx != b.in) b.own_x = tn_scratch(y->tape, (size_t)b.n * (size_t)b.ldx * sizeof *gy);
     tn_parallel(b.blocks, back_units, &b);

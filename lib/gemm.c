@@ -191,49 +191,45 @@ void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, 
 }
 
 typedef struct tn_packed {
-    tn_real *form[2];    /* plain, transposed; made at first use */
-    uint64_t version[2]; /* of the weights they were made from */
-} tn_packed_forms;
+    tn_real *form;    /* made at first use */
+    uint64_t version; /* of the weights it was made from */
+} tn_packed_form;
 
 int tn_packed_new(tn_params *s) {
-    s->packed = tn_mem_new((size_t)s->n * sizeof(tn_packed_forms));
+    s->packed = tn_mem_new((size_t)s->n * sizeof(tn_packed_form));
     return s->packed ? 0 : -1;
 }
 
 void tn_packed_free(tn_params *s) {
     if (!s->packed) return;
-    for (int i = 0; i < s->n; i++)
-        for (int f = 0; f < 2; f++) tn_mem_aligned_free(s->packed[i].form[f]);
+    for (int i = 0; i < s->n; i++) tn_mem_aligned_free(s->packed[i].form);
     tn_free(s->packed);
 }
 
-int tn_is_packed(const tn_t *w, int transposed) {
+int tn_is_packed(const tn_t *w) {
     return w->param && tn_gemm_own()
-           && w->param->set->packed[w->param->index].version[transposed] == w->param->set->version;
+           && w->param->set->packed[w->param->index].version == w->param->set->version;
 }
 
-const tn_real *tn_packed(const tn_t *w, int transposed) {
+const tn_real *tn_packed(const tn_t *w) {
     if (!tn_gemm_own()) return NULL;
-    int rows = w->dim[0], cols = (int)(w->len / (size_t)rows);
-    int n = transposed ? rows : cols, k = transposed ? cols : rows;
-    ptrdiff_t brs = transposed ? 1 : cols, bcs = transposed ? cols : 1;
-    size_t bytes = tn_gemm_packed_len(n, k) * sizeof(tn_real);
+    const int n = w->dim[0], k = (int)(w->len / (size_t)n);
+    const size_t bytes = tn_gemm_packed_len(n, k) * sizeof(tn_real);
     if (!w->param) {
         tn_real *out = tn_scratch(w->tape, bytes);
-        tn_gemm_pack(n, k, w->x, brs, bcs, out);
+        tn_gemm_pack(n, k, w->x, 1, k, out);
         return out;
     }
-    tn_packed_forms *p = &w->param->set->packed[w->param->index];
-    if (!p->form[transposed]) {
-        p->form[transposed] = tn_mem_aligned(bytes);
-        TN_CHECK(w->tape, p->form[transposed], "out of memory: no room for the packed form of %s",
-                 w->param->name);
+    tn_packed_form *p = &w->param->set->packed[w->param->index];
+    if (!p->form) {
+        p->form = tn_mem_aligned(bytes);
+        TN_CHECK(w->tape, p->form, "out of memory: no room for the packed form of %s", w->param->name);
     }
-    if (p->version[transposed] != w->param->set->version) {
-        tn_gemm_pack(n, k, w->x, brs, bcs, p->form[transposed]);
-        p->version[transposed] = w->param->set->version;
+    if (p->version != w->param->set->version) {
+        tn_gemm_pack(n, k, w->x, 1, k, p->form);
+        p->version = w->param->set->version;
     }
-    return p->form[transposed];
+    return p->form;
 }
 
 /* ---- sums ---- */

@@ -6,6 +6,25 @@
 
 #define TN_ARRAY_LEN(a) ((int)(sizeof(a) / sizeof *(a)))
 
+/* ---- sizes ---- */
+
+static inline int tn_least(int a, int b) {
+    return a < b ? a : b;
+}
+/* How many pieces of `of` n is cut into, the last one perhaps smaller. */
+static inline int tn_pieces(int n, int of) {
+    return (n + of - 1) / of;
+}
+/* n reals rounded up to a multiple of 16: whole cache lines. */
+static inline size_t tn_whole_lines(size_t n) {
+    return (n + 15) / 16 * 16;
+}
+/* The same to an odd number of lines: rows this far apart lie in different sets of the first-level cache. */
+static inline int tn_odd_lines(int n) {
+    enum { LINE = 64 / (int)sizeof(tn_real) };
+    return (tn_pieces(n, LINE) | 1) * LINE;
+}
+
 /* Memory through the allocator in use. tn_mem_new clears; a NULL result means memory is short. */
 void *tn_mem_new(size_t bytes);
 void *tn_mem_raw(size_t bytes); /* not cleared: of what is never written, no page is ever used */
@@ -78,12 +97,11 @@ int tn_plans_new(tn_params *); /* -1: out of memory */
 void tn_plans_free(tn_params *);
 void tn_params_hold_plans(tn_params *, int on); /* on: what forward passes plan from now on is passed over */
 /*
- * The matrix w (rows, cols) packed as B of a product: transposed (k = cols, n = rows: x w') or plain (k = rows,
- * n = cols: gy w). A parameter's packed forms are made once a version of its weights; another tensor's are made in
- * its tape's scratch.
+ * The matrix w (rows, cols) packed as B of the product x w' (k = cols, n = rows). A parameter's packed form is made once a
+ * version of its weights; another tensor's is made in its tape's scratch.
  */
-const tn_real *tn_packed(const tn_t *w, int transposed);
-int tn_is_packed(const tn_t *w, int transposed); /* 1: that form of a parameter is there and up to date */
+const tn_real *tn_packed(const tn_t *w);
+int tn_is_packed(const tn_t *w); /* 1: a parameter's packed form is there and up to date */
 
 /* "(128, 784)" of at most 4 dimensions. */
 void tn_dims_text(int nd, const int *dim, char out[64]);

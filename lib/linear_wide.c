@@ -4,7 +4,6 @@
 #include <string.h>
 
 enum {
-    LINE = 64 / (int)sizeof(tn_real),
     DEPTH = 192, /* inputs at a time forward: a block of the kernels' products */
     LEAST_INPUTS = 2048,
     LEAST_WEIGHTS = 1 << 19,
@@ -18,15 +17,6 @@ enum {
 int tn_linear_wide_fits(int n, int in, int out, int back) {
     return tn_gemm_own() && n >= (back ? LEAST_BATCH_BACK : LEAST_BATCH) && in >= LEAST_INPUTS
            && (double)in * out >= LEAST_WEIGHTS;
-}
-
-/* Row stride that does not crowd into few sets of the cache. */
-static int apart(int n) {
-    return ((n + LINE - 1) / LINE | 1) * LINE;
-}
-
-static int least(int a, int b) {
-    return a < b ? a : b;
 }
 
 /* ---- forward ---- */
@@ -45,7 +35,7 @@ typedef struct {
 static void pack_units(const forward_job *j, int j0, int j1, int p, int depth, tn_real *out) {
     const int nr = j->k->nr;
     for (int c = j0; c < j1; c += nr, out += (ptrdiff_t)depth * nr) {
-        int units = least(nr, j1 - c);
+        int units = tn_least(nr, j1 - c);
         const tn_real *w = j->w + (ptrdiff_t)c * j->in + p;
         if (units < nr) memset(out, 0, (size_t)(depth * nr) * sizeof *out);
         j->k->transpose(units, depth, w, j->in, out, nr);
@@ -67,11 +57,11 @@ static void forward_chunk(void *arg, int chunk) {
     const int rb = chunk / j->col_blocks, cb = chunk % j->col_blocks;
     const int r0 = (int)((long)j->n * rb / j->row_blocks), r1 = (int)((long)j->n * (rb + 1) / j->row_blocks);
     const int c0 = (int)((long)panels * cb / j->col_blocks) * nr,
-              c1 = least((int)((long)panels * (cb + 1) / j->col_blocks) * nr, j->out);
+              c1 = tn_least((int)((long)panels * (cb + 1) / j->col_blocks) * nr, j->out);
     tn_real *rows = j->scratch + (size_t)tn_worker() * j->scratch_len, *packed = rows + j->rows_len;
     if (r0 >= r1 || c0 >= c1) return;
     for (int p = 0; p < j->in; p += DEPTH) {
-        const int depth = least(DEPTH, j->in - p), ld = apart(depth), last = p + depth == j->in;
+        const int depth = tn_least(DEPTH, j->in - p), ld = tn_odd_lines(depth), last = p + depth == j->in;
         j->k->copy_rows(r1 - r0, depth, j->x + (ptrdiff_t)r0 * j->in + p, j->in, rows, ld);
         pack_units(j, c0, c1, p, depth, packed);
         tn_real *y = j->y + (ptrdiff_t)r0 * j->out + c0;
@@ -102,9 +92,9 @@ void tn_linear_wide_forward(tn_tape *t, int n, int in, int out, const tn_real *x
     forward_job j = {.k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .x = x, .w = w, .bias = bias};
     const int panels = (out + j.k->nr - 1) / j.k->nr, threads = tn_threads();
     j.relu = relu, j.y = y;
-    j.col_blocks = least(threads, panels);
-    j.row_blocks = least((threads + j.col_blocks - 1) / j.col_blocks, n);
-    j.rows_len = (size_t)((n + j.row_blocks - 1) / j.row_blocks) * (size_t)apart(DEPTH);
+    j.col_blocks = tn_least(threads, panels);
+    j.row_blocks = tn_least((threads + j.col_blocks - 1) / j.col_blocks, n);
+    j.rows_len = (size_t)((n + j.row_blocks - 1) / j.row_blocks) * (size_t)tn_odd_lines(DEPTH);
     j.scratch_len = j.rows_len + (size_t)((panels + j.col_blocks - 1) / j.col_blocks * j.k->nr) * DEPTH;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(j.row_blocks * j.col_blocks, forward_chunk, &j);
@@ -149,7 +139,7 @@ static void dense_columns(const back_job *j, const factor *f, int add, int c, in
     tn_gemm_panel s = {.m = f->m, .k = f->k, .a = f->a, .lda = f->lda, .b = packed, .add = add};
     s.ldc = s.ld_soon = j->in, s.soon_len = nr;
     for (; c < end; c += nr) {
-        const int cols = least(nr, end - c);
+        const int cols = tn_least(nr, end - c);
         pack_panel(j, f->k, cols, nr, b + c, packed);
         s.c = to + c, s.soon = b + c + nr, s.soon_rows = c + 2 * nr <= end ? f->k : 0;
         if (cols == nr)
@@ -181,7 +171,7 @@ static void back_chunk(void *arg, int chunk) {
     const back_job *j = arg;
     const int units = (j->in + UNIT - 1) / UNIT;
     const int c = (int)((long)units * chunk / j->chunks) * UNIT,
-              end = least((int)((long)units * (chunk + 1) / j->chunks) * UNIT, j->in);
+              end = tn_least((int)((long)units * (chunk + 1) / j->chunks) * UNIT, j->in);
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len;
     if (j->dx) columns(j, &j->dz, j->add & 1, c, end, j->w, j->dx, packed);
     if (j->dw) columns(j, &j->turned, j->add >> 1 & 1, c, end, j->x, j->dw, packed);
@@ -207,7 +197,7 @@ void tn_linear_wide_back(tn_tape *t, int n, int in, int out, const tn_real *dz, 
     j.dz = (factor){.m = n, .k = out, .a = dz, .lda = out};
     if (dx) look(t, j.k, &j.dz);
     if (dw) {
-        const int ld = apart(n);
+        const int ld = tn_odd_lines(n);
         tn_real *turned = tn_scratch(t, (size_t)out * (size_t)ld * sizeof *turned);
         j.k->transpose(n, out, dz, out, turned, ld);
         j.turned = (factor){.m = out, .k = n, .a = turned, .lda = ld};

@@ -177,10 +177,6 @@ static void put_range(text_out *t, const tn_opt *o) {
 
 /* ---- the nearest name ---- */
 
-static int least(int a, int b) {
-    return a < b ? a : b;
-}
-
 /* Insertions, deletions, changes and swaps of neighbours, in any case; neither is over LONGEST_WORD. */
 static int edit_distance(const char *a, const char *b) {
     int d[3][LONGEST_WORD + 1], na = (int)strlen(a), nb = (int)strlen(b);
@@ -190,10 +186,10 @@ static int edit_distance(const char *a, const char *b) {
         now[0] = i;
         for (int j = 1; j <= nb; j++) {
             int x = tolower((unsigned char)a[i - 1]), y = tolower((unsigned char)b[j - 1]);
-            now[j] = least(least(above[j], now[j - 1]) + 1, above[j - 1] + (x != y));
+            now[j] = tn_least(tn_least(above[j], now[j - 1]) + 1, above[j - 1] + (x != y));
             if (i > 1 && j > 1 && x == tolower((unsigned char)b[j - 2])
                 && y == tolower((unsigned char)a[i - 2]))
-                now[j] = least(now[j], above2[j - 2] + 1);
+                now[j] = tn_least(now[j], above2[j - 2] + 1);
         }
     }
     return d[na % 3][nb];
@@ -206,8 +202,8 @@ const char *tn_nearest(const char *word, int n, const char *const words[]) {
     for (int i = 0; i < n; i++) {
         int other = (int)strlen(words[i]);
         if (other > LONGEST_WORD) continue;
-        int longer = len > other ? len : other, shorter = least(len, other);
-        int d = edit_distance(word, words[i]), limit = least(longer < 6 ? 1 : longer / 3, shorter);
+        int longer = len > other ? len : other, shorter = tn_least(len, other);
+        int d = edit_distance(word, words[i]), limit = tn_least(longer < 6 ? 1 : longer / 3, shorter);
         /* A name cut short or spelled out ("cos", "step_size" for "size") is near as well. */
         if (d > limit && shorter >= 3 && (strstr(words[i], word) || strstr(word, words[i]))) d = limit;
         if (d <= limit && d < best_distance) {
@@ -235,7 +231,7 @@ static int find_row(const tn_opt *opts, const char *key) {
 static int unknown_key(const tn_opt *opts, const char *key, const char *what, tn_err *e) {
     const char *names[TN_MAX_OPTS] = {NULL};
     char list[256], hint[TN_MAX_TEXT] = "";
-    int n = least(count_rows(opts), TN_MAX_OPTS);
+    int n = tn_least(count_rows(opts), TN_MAX_OPTS);
     text_out t = text_into(list, sizeof list);
     for (int i = 0; i < n; i++) put(&t, "%s%s", i ? ", " : "", names[i] = opts[i].name);
     const char *near = tn_nearest(key, n, names);

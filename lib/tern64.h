@@ -64,10 +64,14 @@
 #define tn_conv_pool_backward tn64_conv_pool_backward
 #define tn_conv_pool_backward_from tn64_conv_pool_backward_from
 #define tn_conv_pool_block tn64_conv_pool_block
+#define tn_conv_pool_block_at tn64_conv_pool_block_at
 #define tn_conv_pool_by_rows tn64_conv_pool_by_rows
+#define tn_conv_pool_by_rows_room tn64_conv_pool_by_rows_room
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
+#define tn_conv_pool_pack tn64_conv_pool_pack
 #define tn_conv_pool_plan_make tn64_conv_pool_plan_make
+#define tn_conv_pool_tile tn64_conv_pool_tile
 #define tn_conv_same tn64_conv_same
 #define tn_conv_shape tn64_conv_shape
 #define tn_conv_valid tn64_conv_valid
