@@ -16,10 +16,12 @@ enum {
     LEAST_UNITS = 32,
     PROBE = 4, /* rows of x that are looked at */
     WORD = 64,
-    DEPTH = 2 * WORD,   /* inputs of a block forward: a panel of 32 KB */
-    INPUTS = 32,        /* rows of dw' at a time: 8 KB */
-    SAMPLES = 2 * WORD, /* of dz, at a time: a panel of 32 KB */
-    MOST_UNITS = WORD   /* of a panel */
+    DEPTH = 2 * WORD,      /* inputs of a block forward, at most */
+    PANEL = DEPTH * WORD,  /* reals of it: 32 KB */
+    INPUTS = 32,           /* rows of dw' at a time: 8 KB */
+    SAMPLES = 2 * WORD,    /* of dz, at a time: a panel of 32 KB */
+    UNITS = WORD,          /* of a panel of the widest level, */
+    MOST_UNITS = 2 * UNITS /* and of a wide one */
 };
 
 struct tn_sparse_input {
@@ -74,7 +76,7 @@ static int mostly_zeros(tn_tape *t, const tn_kernels_t *k, int n, int in, int ou
         for (int w = 0; w < words; w++) found += __builtin_popcountll(bits[w]);
     }
     tn_rewind(t, place);
-    return 5.0 * (double)found * tn_pieces(out, MOST_UNITS) * MOST_UNITS < 2.0 * PROBE * in * out;
+    return 5.0 * (double)found * tn_pieces(out, UNITS) * UNITS < 2.0 * PROBE * in * out;
 }
 
 const tn_sparse_input *tn_linear_sparse_input(tn_tape *t, int n, int in, int out, const tn_real *x,
@@ -92,11 +94,29 @@ const tn_sparse_input *tn_linear_sparse_input(tn_tape *t, int n, int in, int out
     return s;
 }
 
+/* ---- panels ---- */
+
+/* Units of a panel: as many as go, if that leaves a panel for every thread. No bit depends on it. */
+static int panel_units(const tn_kernels_t *k, int out) {
+    const int wide = out > k->sparse_width && tn_pieces(out, k->sparse_wide) >= tn_threads();
+    return wide ? k->sparse_wide : k->sparse_width;
+}
+
+/* The last one may have fewer. */
+static int width_for(const tn_kernels_t *k, int units) {
+    return units > k->sparse_width ? k->sparse_wide : k->sparse_width;
+}
+
+/* Inputs that make a panel. */
+static int depth_for(int width) {
+    return tn_least(DEPTH, PANEL / width);
+}
+
 /* ---- forward ---- */
 
 typedef struct {
     const tn_sparse_input *s;
-    int out, width, row_sets; /* units of a panel; chunks that share it */
+    int out, units, row_sets; /* units of a panel; chunks that share it */
     const tn_real *w, *bias;
     int relu;
     tn_real *y, *scratch;
@@ -104,47 +124,53 @@ typedef struct {
     atomic_int infinite;
 } forward_job;
 
+/* The bias, and the rectifier, to y. Of a zero the sign goes, which may depend on what was skipped. */
+static void finish_rows(const forward_job *j, int o, int units, int width, int r0, int rows, tn_real *sums) {
+    const tn_kernels_t *k = j->s->k;
+    tn_real bias[MOST_UNITS] = {0};
+    for (int u = 0; u < units && j->bias; u++) bias[u] = j->bias[o + u] + 0;
+    k->gemm(rows, width, 0, sums, 0, 1, sums, sums, width, 1, bias, j->relu);
+    k->copy_rows(rows, units, sums, width, j->y + (size_t)r0 * (size_t)j->out + o, j->out);
+}
+
 /* Some units, some rows. */
 static void forward_chunk(void *arg, int chunk) {
     forward_job *j = arg;
     const tn_sparse_input *s = j->s;
     const tn_kernels_t *k = s->k;
-    const long pairs =
-        tn_pieces(s->n, 2); /* of rows that share their zeros, seen in a zero's sign: not cut */
+    const long pairs = tn_pieces(s->n, 2); /* a pair of rows is not cut */
     const int set = chunk % j->row_sets, r0 = 2 * (int)(pairs * set / j->row_sets),
               r1 = tn_least(2 * (int)(pairs * (set + 1) / j->row_sets), s->n);
-    const int o = chunk / j->row_sets * j->width, units = tn_least(j->width, j->out - o);
-    tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len,
-            *sums = packed + (size_t)DEPTH * (size_t)j->width;
-    if (units < j->width) memset(packed, 0, (size_t)DEPTH * (size_t)j->width * sizeof *packed);
-    tn_sparse_panel p = {.m = r1 - r0, .ld_bits = s->row_words, .rs = s->in, .cs = 1, .b = packed, .c = sums};
-    p.ldc = j->width, p.ld_soon = s->in, p.soon_rows = r1 - r0;
-    for (int c = 0; c < s->in; c += DEPTH) {
-        const int depth = tn_least(DEPTH, s->in - c);
-        k->transpose(units, depth, j->w + (size_t)o * (size_t)s->in + c, s->in, packed, j->width);
-        if (!k->all_finite((size_t)depth * (size_t)j->width, packed)) {
+    const int panel = chunk / j->row_sets, o = panel * j->units, units = tn_least(j->units, j->out - o),
+              width = width_for(k, units), most = depth_for(width);
+    tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len, *sums = packed + PANEL;
+    if (units < width) memset(packed, 0, (size_t)most * (size_t)width * sizeof *packed);
+    tn_sparse_panel p = {.m = r1 - r0, .width = width, .ld_bits = s->row_words, .rs = s->in};
+    p.cs = 1, p.b = packed, p.c = sums, p.ldc = width, p.ld_soon = s->in;
+    p.soon_rows = panel < tn_threads() && tn_threads() > 1 ? r1 - r0 : 0; /* of x, from another core */
+    for (int c = 0; c < s->in; c += most) {
+        const int depth = tn_least(most, s->in - c);
+        k->transpose(units, depth, j->w + (size_t)o * (size_t)s->in + c, s->in, packed, width);
+        if (!k->all_finite((size_t)depth * (size_t)width, packed)) {
             atomic_store_explicit(&j->infinite, 1, memory_order_relaxed);
             return;
         }
         p.bits = s->rows + (size_t)r0 * (size_t)s->row_words + c / WORD, p.words = tn_pieces(depth, WORD);
         p.a = s->x + (size_t)r0 * (size_t)s->in + c, p.add = c > 0;
-        p.soon = p.a + DEPTH, p.soon_len = tn_least(DEPTH, s->in - c - depth); /* of x, from another core */
+        p.soon = p.a + most, p.soon_len = tn_least(most, s->in - c - depth);
         k->sparse_panel(&p);
     }
-    tn_real bias[MOST_UNITS] = {0};
-    if (j->bias) memcpy(bias, j->bias + o, (size_t)units * sizeof *bias);
-    k->gemm(r1 - r0, j->width, 0, sums, 0, 1, packed, sums, j->width, 1, j->bias ? bias : NULL, j->relu);
-    k->copy_rows(r1 - r0, units, sums, j->width, j->y + (size_t)r0 * (size_t)j->out + o, j->out);
+    finish_rows(j, o, units, width, r0, r1 - r0, sums);
 }
 
 /* How many chunks share a panel follows the number of threads, which no bit depends on: nothing is summed across chunks. */
 int tn_linear_sparse_forward(tn_tape *t, const tn_sparse_input *s, int out, const tn_real *w,
                              const tn_real *bias, int relu, tn_real *y) {
     const tn_place place = tn_mark(t);
-    forward_job j = {.s = s, .out = out, .width = s->k->sparse_width, .w = w, .bias = bias, .relu = relu};
-    const int panels = tn_pieces(out, j.width);
+    forward_job j = {.s = s, .out = out, .units = panel_units(s->k, out), .w = w, .bias = bias, .relu = relu};
+    const int panels = tn_pieces(out, j.units);
     j.y = y, j.row_sets = tn_least(tn_pieces(tn_threads(), panels), tn_pieces(s->n, 2));
-    j.scratch_len = (size_t)j.width * (size_t)(DEPTH + 2 * tn_pieces(tn_pieces(s->n, 2), j.row_sets));
+    j.scratch_len = PANEL + (size_t)j.units * (size_t)(2 * tn_pieces(tn_pieces(s->n, 2), j.row_sets));
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(panels * j.row_sets, forward_chunk, &j);
     tn_rewind(t, place);
@@ -161,7 +187,7 @@ typedef struct {
     size_t scratch_len;
 } dw_job;
 
-/* Some units: dw' a block of inputs at a time, turned into place. */
+/* Some units: dw' a block of inputs at a time, turned into place, whose lines are fetched meanwhile. */
 static void dw_chunk(void *arg, int chunk) {
     const dw_job *j = arg;
     const tn_sparse_input *s = j->s;
@@ -175,14 +201,14 @@ static void dw_chunk(void *arg, int chunk) {
         const int inputs = tn_least(INPUTS, s->in - c);
         tn_real *dw = j->dw + (size_t)o * (size_t)s->in + c;
         if (j->add) k->transpose(units, inputs, dw, s->in, sums, j->width);
-        tn_sparse_panel p = {.m = inputs, .ld_bits = s->column_words, .rs = 1, .cs = s->in, .c = sums};
-        p.ldc = j->width, p.ld_soon = s->in, p.soon_len = tn_least(INPUTS, s->in - c - inputs);
+        tn_sparse_panel p = {.m = inputs, .width = j->width, .ld_bits = s->column_words, .rs = 1};
+        p.cs = s->in, p.c = sums, p.ldc = j->width;
+        p.soon = dw, p.ld_soon = s->in, p.soon_len = inputs, p.soon_write = 1;
         for (int r = 0; r < s->n; r += SAMPLES) {
-            const int samples = tn_least(SAMPLES, s->n - r);
             p.bits = s->columns + (size_t)c * (size_t)s->column_words + r / WORD;
-            p.words = tn_pieces(samples, WORD), p.add = j->add || r > 0;
+            p.words = tn_pieces(tn_least(SAMPLES, s->n - r), WORD), p.add = j->add || r > 0;
             p.a = s->x + (size_t)r * (size_t)s->in + c, p.b = packed + (size_t)r * (size_t)j->width;
-            p.soon = p.a + INPUTS, p.soon_rows = samples;
+            p.soon_rows = p.add ? 0 : units;
             k->sparse_panel(&p);
         }
         k->transpose(inputs, units, sums, j->width, dw, s->in);

@@ -70,17 +70,18 @@ typedef struct {
 
 /*
  * A (m, 64 words), element (i, p) at a[i * rs + p * cs]; bit p % 64 of bits[i * ld_bits + p / 64] tells that it is not zero.
- * b (64 words, sparse_width), finite; soon as above. far: C's rows are not in the cache.
+ * b (64 words, width), finite; width: sparse_width, or sparse_wide for rows of A that have little in common. far: C's rows are not in the cache. soon_rows rows of soon_len reals, ld_soon apart, are fetched meanwhile, with
+ * soon_write to be written.
  */
 typedef struct {
-    int m, words;
+    int m, words, width;
     const uint64_t *bits;
     ptrdiff_t ld_bits;
     const tn_real *a, *b;
     ptrdiff_t rs, cs;
     tn_real *c;
     ptrdiff_t ldc;
-    int add, far, soon_rows, soon_len;
+    int add, far, soon_rows, soon_len, soon_write;
     const tn_real *soon;
     ptrdiff_t ld_soon;
 } tn_sparse_panel;
@@ -131,7 +132,7 @@ typedef struct tn_kernels {
      * Columns of C = A B or += for an A that is mostly zeros, which are skipped: each element is the chain of gemm without
      * them, the same bits (but for the sign of a sum that underflows to 0).
      */
-    int sparse_width;
+    int sparse_width, sparse_wide; /* columns of b: two widths, the same where registers are few */
     void (*sparse_panel)(const tn_sparse_panel *);
 
     /* y[i] = f(x[i]); x may be y. Accuracy: 2.5 ulp; special values as in C's annex F. */

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The product of an A that is mostly zeros (pictures; a gradient behind ReLU and dropout) and a panel of B of four vectors,
- * which stays in the first-level cache: the rows of B that meet something are visited by the bits of a mask. Two rows of A
- * go together and skip what is zero in both: they are often neighbours and alike, and what is loaded for one serves the
- * other, as the processor (measured) does not reach two multiply-adds a cycle when each has to load a factor.
- * C's rows and the next panel's may lie far apart in memory and are fetched ahead.
+ * The product of an A that is mostly zeros (pictures; a gradient behind ReLU and dropout) and a panel of B of four or eight
+ * vectors, which stays in the first-level cache: the rows of B that meet something are visited by the bits of a mask.
+ *
+ * What counts is loads (measured: one of a vector costs half as much as a multiply-add, although they could go side by
+ * side) and chains (four sums wait for themselves). So with four vectors two rows of A go together and skip what is zero
+ * in both: they are often neighbours and alike, and what is loaded for one serves the other. With eight, where registers
+ * allow that, a row goes alone: half as many bits are looked at, and nothing is visited for another's sake, which is best
+ * for rows that are not alike, such as the pictures of a batch.
+ *
+ * C's rows may lie far apart in memory and are fetched ahead, as is what the caller needs next.
  */
 #include "level.h"
 
-enum { WIDTH = TN_SPARSE_WIDTH, LINE = 64 / (int)sizeof(tn_real), AHEAD = 8, WORD = 64 };
+enum { LINE = 64 / (int)sizeof(tn_real), AHEAD = 8, WORD = 64 };
 
 /* Keeps gcc from loading a factor once for each of its uses. */
 #if defined(TN_LEVEL_AVX512)
@@ -19,16 +24,23 @@ enum { WIDTH = TN_SPARSE_WIDTH, LINE = 64 / (int)sizeof(tn_real), AHEAD = 8, WOR
 #define IN_REGISTER(v)
 #endif
 
-#define EACH(m)   m(0) m(1) m(2) m(3)
-#define ZERO(i)   V c##i = vset1(0), d##i = c##i;
-#define LOAD_C(i) c##i = vload(c + (i)*VL), d##i = vload(d + (i)*VL);
-#define STEP(i)                                                     \
+#define EACH_4(m) m(0) m(1) m(2) m(3)
+#define EACH_8(m) EACH_4(m) m(4) m(5) m(6) m(7)
+
+#define ZERO(i)   V c##i = vset1(0);
+#define LOAD_C(i) c##i = vload(c + (i)*VL);
+#define STEP(i)   c##i = vfma(x, vload(b + (i)*VL), c##i);
+#define STORE(i)  vstore(c + (i)*VL, c##i);
+
+#define ZERO_2(i)   V c##i = vset1(0), d##i = c##i;
+#define LOAD_C_2(i) c##i = vload(c + (i)*VL), d##i = vload(d + (i)*VL);
+#define STEP_2(i)                                                   \
     {                                                               \
         V factor = vload(b + (i)*VL);                               \
         IN_REGISTER(factor);                                        \
         c##i = vfma(x, factor, c##i), d##i = vfma(y, factor, d##i); \
     }
-#define STORE(i) vstore(c + (i)*VL, c##i), vstore(d + (i)*VL, d##i);
+#define STORE_2(i) vstore(c + (i)*VL, c##i), vstore(d + (i)*VL, d##i);
 
 /* Row i and the next one, or itself again. */
 static inline void two_rows(const tn_sparse_panel *s, int i, int next) {
@@ -36,29 +48,75 @@ static inline void two_rows(const tn_sparse_panel *s, int i, int next) {
     const tn_real *a = s->a + i * s->rs, *of_next = a + next * s->rs;
     tn_real *c = s->c + i * s->ldc, *d = c + next * s->ldc;
     const ptrdiff_t cs = s->cs;
-    EACH(ZERO)
+    EACH_4(ZERO_2)
     if (s->add) {
-        EACH(LOAD_C)
+        EACH_4(LOAD_C_2)
     }
     for (int w = 0; w < s->words; w++, a += WORD * cs, of_next += WORD * cs) {
-        const tn_real *panel = s->b + (ptrdiff_t)w * WORD * WIDTH;
+        const tn_real *panel = s->b + (ptrdiff_t)w * WORD * TN_SPARSE_WIDTH;
         for (uint64_t left = bits[w] | more[w]; left; left &= left - 1) {
             const ptrdiff_t p = __builtin_ctzll(left);
-            const tn_real *b = panel + p * WIDTH;
+            const tn_real *b = panel + p * TN_SPARSE_WIDTH;
             const V x = vset1(a[p * cs]), y = vset1(of_next[p * cs]);
-            EACH(STEP)
+            EACH_4(STEP_2)
         }
     }
-    EACH(STORE)
+    EACH_4(STORE_2)
+}
+
+/* Of a wide panel. */
+static inline void one_row(const tn_sparse_panel *s, int i) {
+    const uint64_t *bits = s->bits + i * s->ld_bits;
+    const tn_real *a = s->a + i * s->rs;
+    tn_real *c = s->c + i * s->ldc;
+    const ptrdiff_t cs = s->cs;
+    EACH_8(ZERO)
+    if (s->add) {
+        EACH_8(LOAD_C)
+    }
+    for (int w = 0; w < s->words; w++, a += WORD * cs) {
+        const tn_real *panel = s->b + (ptrdiff_t)w * WORD * 8 * VL;
+        for (uint64_t left = bits[w]; left; left &= left - 1) {
+            const ptrdiff_t p = __builtin_ctzll(left);
+            const tn_real *b = panel + p * 8 * VL;
+            const V x = vset1(a[p * cs]);
+            EACH_8(STEP)
+        }
+    }
+    EACH_8(STORE)
+}
+
+/* Before row i and the next one; *due: rows of soon that are due, times m, and *row of them were fetched. */
+static inline void fetch(const tn_sparse_panel *s, int i, long *due, int *row) {
+    for (int r = i + AHEAD; r < i + AHEAD + 2 && r < s->m && s->far; r++)
+        for (int l = 0; l < s->width; l += LINE) __builtin_prefetch(s->c + r * s->ldc + l, 1);
+    for (*due += 2L * s->soon_rows; *due >= s->m && *row < s->soon_rows; *due -= s->m, ++*row) {
+        const tn_real *at = s->soon + *row * s->ld_soon;
+        for (int l = 0; l < s->soon_len && s->soon_write; l += LINE) __builtin_prefetch(at + l, 1);
+        for (int l = 0; l < s->soon_len && !s->soon_write; l += LINE) __builtin_prefetch(at + l, 0, 2);
+    }
+}
+
+/* Functions of their own, or gcc runs out of registers for both. */
+__attribute__((noinline)) static void by_pairs(const tn_sparse_panel *s) {
+    long due = 0;
+    for (int i = 0, row = 0; i < s->m; i += 2) {
+        fetch(s, i, &due, &row);
+        two_rows(s, i, i + 1 < s->m);
+    }
+}
+
+__attribute__((noinline)) static void one_by_one(const tn_sparse_panel *s) {
+    long due = 0;
+    for (int i = 0, row = 0; i < s->m; i++) {
+        if (i % 2 == 0) fetch(s, i, &due, &row);
+        one_row(s, i);
+    }
 }
 
 void tn_k_sparse_panel(const tn_sparse_panel *s) {
-    for (int i = 0, soon = 0; i < s->m; i += 2) {
-        for (int r = i + AHEAD; r < i + AHEAD + 2 && r < s->m && s->far; r++)
-            for (int l = 0; l < WIDTH; l += LINE) __builtin_prefetch(s->c + r * s->ldc + l, 1);
-        for (int end = (int)((long)s->soon_rows * (i + 2) / s->m); soon < end && soon < s->soon_rows; soon++)
-            for (int l = 0; l < s->soon_len; l += LINE)
-                __builtin_prefetch(s->soon + soon * s->ld_soon + l, 0, 2);
-        two_rows(s, i, i + 1 < s->m);
-    }
+    if (s->width > (int)TN_SPARSE_WIDTH)
+        one_by_one(s);
+    else
+        by_pairs(s);
 }

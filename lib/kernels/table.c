@@ -34,6 +34,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .gemm_panel = tn_k_gemm_panel,
     .gemm_turned = tn_k_gemm_turned,
     .sparse_width = TN_SPARSE_WIDTH,
+    .sparse_wide = TN_SPARSE_WIDE,
     .sparse_panel = tn_k_sparse_panel,
     .all_finite = tn_k_all_finite,
     .unary = {[TN_EXP] = tn_k_exp,

@@ -356,9 +356,9 @@ enum { HL = VL };
 /* The register tile is MR rows of two vectors; that of a recurrent layer of three where there are 32 registers. */
 enum { NR = 2 * VL, TN_SPARSE_WIDTH = 4 * VL /* of sparse_panel */ };
 #if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
-enum { TN_PANEL = NR };
+enum { TN_PANEL = NR, TN_SPARSE_WIDE = TN_SPARSE_WIDTH };
 #else
-enum { TN_PANEL = 3 * VL };
+enum { TN_PANEL = 3 * VL, TN_SPARSE_WIDE = 2 * TN_SPARSE_WIDTH };
 #endif
 /* vbits_of all lanes set */
 enum { VALL = (1 << VL) - 1 };
