@@ -29,7 +29,8 @@ struct tn_sparse_input {
     int n, in;
     const tn_real *x;
     int row_words, column_words; /* of the mask of a row of x, of a column */
-    uint64_t *rows, *columns;    /* columns NULL: not asked for */
+    uint64_t *rows;              /* (n, row_words) */
+    uint64_t *columns;           /* (column_words, in), so that a word is one thread's; NULL: not asked for */
 };
 
 /* ---- masks ---- */
@@ -57,8 +58,7 @@ static void make_masks(void *arg, int chunk) {
         uint64_t block[WORD] = {0};
         for (int i = 0; i < rows; i++) block[i] = made[(size_t)i * (size_t)s->row_words + (size_t)q];
         turn_bits(block);
-        for (int i = 0; i < cols; i++)
-            s->columns[(size_t)(c + i) * (size_t)s->column_words + (size_t)chunk] = block[i];
+        memcpy(s->columns + (size_t)chunk * (size_t)s->in + (size_t)c, block, (size_t)cols * sizeof *block);
     }
 }
 
@@ -146,7 +146,7 @@ static void forward_chunk(void *arg, int chunk) {
     tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len, *sums = packed + PANEL;
     if (units < width) memset(packed, 0, (size_t)most * (size_t)width * sizeof *packed);
     tn_sparse_panel p = {.m = r1 - r0, .width = width, .ld_bits = s->row_words, .rs = s->in};
-    p.cs = 1, p.b = packed, p.c = sums, p.ldc = width, p.ld_soon = s->in;
+    p.cs = p.word_step = 1, p.b = packed, p.c = sums, p.ldc = width, p.ld_soon = s->in;
     p.soon_rows = panel < tn_threads() && tn_threads() > 1 ? r1 - r0 : 0; /* of x, from another core */
     for (int c = 0; c < s->in; c += most) {
         const int depth = tn_least(most, s->in - c);
@@ -201,11 +201,11 @@ static void dw_chunk(void *arg, int chunk) {
         const int inputs = tn_least(INPUTS, s->in - c);
         tn_real *dw = j->dw + (size_t)o * (size_t)s->in + c;
         if (j->add) k->transpose(units, inputs, dw, s->in, sums, j->width);
-        tn_sparse_panel p = {.m = inputs, .width = j->width, .ld_bits = s->column_words, .rs = 1};
+        tn_sparse_panel p = {.m = inputs, .width = j->width, .ld_bits = 1, .word_step = s->in, .rs = 1};
         p.cs = s->in, p.c = sums, p.ldc = j->width;
         p.soon = dw, p.ld_soon = s->in, p.soon_len = inputs, p.soon_write = 1;
         for (int r = 0; r < s->n; r += SAMPLES) {
-            p.bits = s->columns + (size_t)c * (size_t)s->column_words + r / WORD;
+            p.bits = s->columns + (size_t)(r / WORD) * (size_t)s->in + (size_t)c;
             p.words = tn_pieces(tn_least(SAMPLES, s->n - r), WORD), p.add = j->add || r > 0;
             p.a = s->x + (size_t)r * (size_t)s->in + c, p.b = packed + (size_t)r * (size_t)j->width;
             p.soon_rows = p.add ? 0 : units;

@@ -154,7 +154,7 @@ static void columns(const back_job *j, const factor *f, int add, int c, int end,
                     tn_real *to, tn_real *packed) {
     const int width = j->k->sparse_width, whole = f->sparse ? end / UNIT * UNIT : c;
     tn_sparse_panel s = {.m = f->m, .words = f->words, .bits = f->bits, .ld_bits = f->words, .a = f->a};
-    s.rs = f->lda, s.cs = 1, s.b = packed, s.add = add, s.far = 1, s.ldc = s.ld_soon = j->in;
+    s.rs = f->lda, s.cs = s.word_step = 1, s.b = packed, s.add = add, s.far = 1, s.ldc = s.ld_soon = j->in;
     s.width = s.soon_len = width;
     for (; c < whole; c += width) {
         pack_panel(j, f->k, width, width, b + c, packed);

@@ -69,14 +69,15 @@ typedef struct {
 } tn_gemm_panel;
 
 /*
- * A (m, 64 words), element (i, p) at a[i * rs + p * cs]; bit p % 64 of bits[i * ld_bits + p / 64] tells that it is not zero.
+ * A (m, 64 words), element (i, p) at a[i * rs + p * cs]; bit p % 64 of bits[i * ld_bits + p / 64 * word_step] tells
+ * that it is not zero.
  * b (64 words, width), finite; width: sparse_width, or sparse_wide for rows of A that have little in common. far: C's rows are not in the cache. soon_rows rows of soon_len reals, ld_soon apart, are fetched meanwhile, with
  * soon_write to be written.
  */
 typedef struct {
     int m, words, width;
     const uint64_t *bits;
-    ptrdiff_t ld_bits;
+    ptrdiff_t ld_bits, word_step;
     const tn_real *a, *b;
     ptrdiff_t rs, cs;
     tn_real *c;

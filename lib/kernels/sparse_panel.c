@@ -47,14 +47,14 @@ static inline void two_rows(const tn_sparse_panel *s, int i, int next) {
     const uint64_t *bits = s->bits + i * s->ld_bits, *more = bits + next * s->ld_bits;
     const tn_real *a = s->a + i * s->rs, *of_next = a + next * s->rs;
     tn_real *c = s->c + i * s->ldc, *d = c + next * s->ldc;
-    const ptrdiff_t cs = s->cs;
+    const ptrdiff_t cs = s->cs, step = s->word_step;
     EACH_4(ZERO_2)
     if (s->add) {
         EACH_4(LOAD_C_2)
     }
     for (int w = 0; w < s->words; w++, a += WORD * cs, of_next += WORD * cs) {
         const tn_real *panel = s->b + (ptrdiff_t)w * WORD * TN_SPARSE_WIDTH;
-        for (uint64_t left = bits[w] | more[w]; left; left &= left - 1) {
+        for (uint64_t left = bits[w * step] | more[w * step]; left; left &= left - 1) {
             const ptrdiff_t p = __builtin_ctzll(left);
             const tn_real *b = panel + p * TN_SPARSE_WIDTH;
             const V x = vset1(a[p * cs]), y = vset1(of_next[p * cs]);
@@ -69,14 +69,14 @@ static inline void one_row(const tn_sparse_panel *s, int i) {
     const uint64_t *bits = s->bits + i * s->ld_bits;
     const tn_real *a = s->a + i * s->rs;
     tn_real *c = s->c + i * s->ldc;
-    const ptrdiff_t cs = s->cs;
+    const ptrdiff_t cs = s->cs, step = s->word_step;
     EACH_8(ZERO)
     if (s->add) {
         EACH_8(LOAD_C)
     }
     for (int w = 0; w < s->words; w++, a += WORD * cs) {
         const tn_real *panel = s->b + (ptrdiff_t)w * WORD * 8 * VL;
-        for (uint64_t left = bits[w]; left; left &= left - 1) {
+        for (uint64_t left = bits[w * step]; left; left &= left - 1) {
             const ptrdiff_t p = __builtin_ctzll(left);
             const tn_real *b = panel + p * 8 * VL;
             const V x = vset1(a[p * cs]);
