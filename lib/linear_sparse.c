@@ -147,7 +147,7 @@ static void forward_chunk(void *arg, int chunk) {
     if (units < width) memset(packed, 0, (size_t)most * (size_t)width * sizeof *packed);
     tn_sparse_panel p = {.m = r1 - r0, .width = width, .ld_bits = s->row_words, .rs = s->in};
     p.cs = p.word_step = 1, p.b = packed, p.c = sums, p.ldc = width, p.ld_soon = s->in;
-    p.soon_rows = panel < tn_threads() && tn_threads() > 1 ? r1 - r0 : 0; /* of x, from another core */
+    p.soon_rows = tn_threads() > 1 ? r1 - r0 : 0; /* of x, from another core */
     for (int c = 0; c < s->in; c += most) {
         const int depth = tn_least(most, s->in - c);
         k->transpose(units, depth, j->w + (size_t)o * (size_t)s->in + c, s->in, packed, width);
