@@ -6,7 +6,7 @@ enum {
     MOST_WEIGHTS = 1 << 16,
     FEWEST = TN_NR_MAX / 2,   /* samples */
     MANY = 2 * TN_NR_MAX,     /* samples that are shared out, with fewer units and inputs are */
-    ALONE = 1 << 17,          /* multiply-adds that take a thread no longer than to call another */
+    ALONE = 1 << 16,          /* multiply-adds that take a thread no longer than to call another */
     MOST_PARTS = 16,
     FEW_UNITS = 2 * TN_TILE_MAX
 };
@@ -69,22 +69,19 @@ void tn_linear_small_forward(tn_tape *t, int n, int in, int out, const tn_real *
 typedef struct {
     const tn_kernels_t *k;
     const tn_linear_small *l;
-    int parts, by_samples, ld; /* ld: of dz turned */
+    int parts, ld; /* ld: of dz turned */
     tn_real *scratch;
     size_t dz_len, scratch_len;
 } back_job;
 
-/* Some samples of dx, or some of its columns. */
+/* Some columns of dx. */
 static void back_input(const back_job *j, int part, const tn_real *dz) {
     const tn_linear_small *l = j->l;
-    int r0 = 0, r1 = l->n, c0 = 0, c1 = l->in;
-    if (j->by_samples)
-        r0 = begin(l->n, 1, part, j->parts), r1 = begin(l->n, 1, part + 1, j->parts);
-    else
-        c0 = begin(l->in, TN_NR_MAX / 2, part, j->parts), c1 = begin(l->in, TN_NR_MAX / 2, part + 1, j->parts);
-    if (r0 < r1 && c0 < c1)
-        j->k->gemm_raw_b(r1 - r0, c1 - c0, l->out, dz + (ptrdiff_t)r0 * l->out, l->out, 1, l->w + c0, l->in, 1,
-                         l->dx + (ptrdiff_t)r0 * l->in + c0, l->in, l->add & 1, NULL, 0);
+    const int c0 = begin(l->in, TN_NR_MAX / 2, part, j->parts),
+              c1 = begin(l->in, TN_NR_MAX / 2, part + 1, j->parts);
+    if (c0 < c1)
+        j->k->gemm_raw_b(l->n, c1 - c0, l->out, dz, l->out, 1, l->w + c0, l->in, 1, l->dx + c0, l->in,
+                         l->add & 1, NULL, 0);
 }
 
 /* Some units of dw and db; of few units, some columns of dw. */
@@ -119,7 +116,7 @@ static void back_part(void *arg, int part) {
 
 void tn_linear_small_back(tn_tape *t, const tn_linear_small *l) {
     const tn_place place = tn_mark(t);
-    back_job j = {.k = tn_kernels_get(NULL), .l = l, .by_samples = l->n >= MANY};
+    back_job j = {.k = tn_kernels_get(NULL), .l = l};
     j.parts = parts_of(l->n, l->in, l->out), j.ld = tn_odd_lines(l->n);
     j.dz_len = tn_whole_lines((size_t)l->n * (size_t)l->out);
     j.scratch_len = j.dz_len + (size_t)l->out * (size_t)j.ld;
