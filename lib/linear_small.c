@@ -4,11 +4,12 @@
 
 enum {
     MOST_WEIGHTS = 1 << 16,
-    FEWEST = TN_NR_MAX / 2,   /* samples */
-    MANY = 2 * TN_NR_MAX,     /* samples that are shared out, with fewer units and inputs are */
-    ALONE = 1 << 16,          /* multiply-adds that take a thread no longer than to call another */
+    FEWEST = TN_NR_MAX / 2, /* samples */
+    MANY = 2 * TN_NR_MAX,   /* samples that are shared out, with fewer units and inputs are */
+    ALONE = 1 << 16,        /* multiply-adds that take a thread no longer than to call another */
     MOST_PARTS = 16,
-    FEW_UNITS = 2 * TN_TILE_MAX
+    FEW_UNITS = 2 * TN_TILE_MAX,
+    LINE = 64 / (int)sizeof(tn_real)
 };
 
 int tn_linear_small_fits(int n, int in, int out) {
@@ -89,16 +90,22 @@ static void back_weights(const back_job *j, int part, const tn_real *dz, tn_real
     const tn_linear_small *l = j->l;
     int o0 = 0, o1 = l->out, c0 = 0, c1 = l->in;
     if (l->out < FEW_UNITS)
-        c0 = begin(l->in, TN_NR_MAX / 2, part, j->parts), c1 = begin(l->in, TN_NR_MAX / 2, part + 1, j->parts);
+        c0 = begin(l->in, TN_NR_MAX / 2, part, j->parts),
+        c1 = begin(l->in, TN_NR_MAX / 2, part + 1, j->parts);
     else
         o0 = begin(l->out, 1, part, j->parts), o1 = begin(l->out, 1, part + 1, j->parts);
     if (o0 == o1 || c0 == c1) return;
-    if (l->db && c0 == 0)
-        j->k->col_sum(l->n, o1 - o0, dz + o0, l->out, (l->add >> 2) & 1, l->db + o0);
+    if (l->db && c0 == 0) j->k->col_sum(l->n, o1 - o0, dz + o0, l->out, (l->add >> 2) & 1, l->db + o0);
     if (!l->dw) return;
     j->k->transpose(l->n, o1 - o0, dz + o0, l->out, turned, j->ld);
     j->k->gemm_raw_b(o1 - o0, c1 - c0, l->n, turned, j->ld, 1, l->x + c0, l->in, 1,
                      l->dw + (ptrdiff_t)o0 * l->in + c0, l->in, (l->add >> 1) & 1, NULL, 0);
+}
+
+/* The input, half of it another core's, is on its way while dx is made. */
+static void fetch_input(const tn_linear_small *l) {
+    const size_t len = (size_t)l->n * (size_t)l->in;
+    for (size_t i = 0; i < len; i += LINE) __builtin_prefetch(l->x + i, 0, 2);
 }
 
 static void back_part(void *arg, int part) {
@@ -110,6 +117,7 @@ static void back_part(void *arg, int part) {
         tn_act_slope(l->act, (size_t)l->n * (size_t)l->out, l->gy, l->y, own);
         dz = own;
     }
+    if (l->dw && j->parts > 1) fetch_input(l);
     if (l->dx) back_input(j, part, dz);
     if (l->dw || l->db) back_weights(j, part, dz, own + j->dz_len);
 }
