@@ -13,6 +13,7 @@
  */
 #include "internal.h"
 #include "kernels/kernels.h"
+#include "linear_small.h"
 #include "linear_sparse.h"
 #include "linear_wide.h"
 #include <string.h>
@@ -104,6 +105,10 @@ static void run_forward(forward *f, const tn_sparse_input *sparse, const tn_t *w
     if (sparse && tn_linear_sparse_forward(w->tape, sparse, f->out, f->w, f->bias, f->relu, f->y)) return;
     if (!tn_gemm_own() || tn_is_packed(w) || f->n < FEWEST) {
         forward_packed(f, tn_packed(w));
+        return;
+    }
+    if (tn_linear_small_fits(f->n, f->in, f->out)) {
+        tn_linear_small_forward(w->tape, f->n, f->in, f->out, f->x, f->w, f->bias, f->relu, f->y);
         return;
     }
     f->k = tn_kernels_get(NULL);
@@ -247,6 +252,12 @@ static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned
         tn_linear_wide_back(y->tape, n, in, out, dz, x->x, w->x, add, need & 1 ? gx[0] : NULL,
                             need & 2 ? gx[1] : NULL);
         if (need & 4) tn_kernels_get(NULL)->col_sum(n, out, dz, out, (add >> 2) & 1, gx[2]);
+        return;
+    }
+    if (!a->sparse && x != w && tn_linear_small_fits(n, in, out)) {
+        const tn_linear_small l = {a->act, n, in, out, x->x, w->x, y->x, gy, add, need & 1 ? gx[0] : NULL,
+                                   need & 2 ? gx[1] : NULL, need & 4 ? gx[2] : NULL};
+        tn_linear_small_back(y->tape, &l);
         return;
     }
     if (tn_gemm_own()) {

@@ -77,6 +77,15 @@ static void num_bwd(num_sweep *s, tn_t *y, const tn_real *gy) {
         if (gx[i]) s->slot[y->src[i]->id - s->map.base].filled = 1;
 }
 
+/* The gradient of a reshaped tensor is that of its source, as it lies: the buffer goes there, unless one is kept already. */
+static int hand_down(num_sweep *s, const tn_t *y, num_slot *slot) {
+    if (!tn_is_reshape(y) || slot->keep || !wanted(s, y->src[0])) return 0;
+    num_slot *to = &s->slot[y->src[0]->id - s->map.base];
+    if (to->g) return 0;
+    to->g = slot->g, to->filled = 1;
+    return 1;
+}
+
 static void num_vjp(num_sweep *s, tn_t *y, tn_real *gy) {
     tn_t **gx = tn_scratch(s->tape, (size_t)y->nsrc * sizeof *gx);
     memset(gx, 0, (size_t)y->nsrc * sizeof *gx);
@@ -131,7 +140,9 @@ void tn_sweep(tn_t *y, const tn_real *gy, int n, tn_target *target) {
         if (!slot->filled || !s.map.reach[id - base]) continue;
         if (node->op && node->needs) {
             tn_place inner = tn_mark(t);
-            if (node->op->bwd)
+            if (hand_down(&s, node, slot))
+                slot->keep = 1; /* not this slot's any more */
+            else if (node->op->bwd)
                 num_bwd(&s, node, slot->g);
             else if (node->op->vjp)
                 num_vjp(&s, node, slot->g);

@@ -37,6 +37,9 @@ static void reshape_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigne
         memcpy(gx[0], gy, y->len * sizeof *gy);
 }
 static const tn_op op_reshape = {.name = "reshape", .vjp = reshape_vjp, .bwd = reshape_bwd};
+int tn_is_reshape(const tn_t *y) {
+    return y->op == &op_reshape;
+}
 tn_t *tn_reshape(tn_t *x, int nd, const int *dim) {
     int d[TN_MAX_DIM], open = -1;
     size_t len = 1;

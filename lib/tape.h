@@ -58,6 +58,8 @@ void tn_pool_reset(tn_tape *);
 tn_t *tn_leaf_of(const tn_tape *, const tn_param *p);
 /* A tensor on the tape that reads x in place. */
 tn_t *tn_view(tn_tape *, tn_real *x, int nd, const int *dim);
+/* y was made by tn_reshape: its values are those of its source, at the same place. */
+int tn_is_reshape(const tn_t *y);
 
 /* y has just been computed, or its gradient: the time since the clock was read goes to it. See profile.c. */
 void tn_profile_forward(tn_profile *, const tn_t *y);

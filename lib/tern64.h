@@ -165,6 +165,7 @@
 #define tn_init_xavier_uniform tn64_init_xavier_uniform
 #define tn_input tn64_input
 #define tn_is_packed tn64_is_packed
+#define tn_is_reshape tn64_is_reshape
 #define tn_kernels_get tn64_kernels_get
 #define tn_kernels_level tn64_kernels_level
 #define tn_l2_penalty tn64_l2_penalty
@@ -176,6 +177,9 @@
 #define tn_linear_act tn64_linear_act
 #define tn_linear_fwd tn64_linear_fwd
 #define tn_linear_new tn64_linear_new
+#define tn_linear_small_back tn64_linear_small_back
+#define tn_linear_small_fits tn64_linear_small_fits
+#define tn_linear_small_forward tn64_linear_small_forward
 #define tn_linear_sparse_dw tn64_linear_sparse_dw
 #define tn_linear_sparse_forward tn64_linear_sparse_forward
 #define tn_linear_sparse_input tn64_linear_sparse_input

@@ -53,29 +53,41 @@ static inline void store_int(int *p, VI i) {
 #endif
 }
 
-static inline void split_vector(const tn_sparse_split *s, const tn_real *gy, const tn_real *y,
-                                const unsigned char *winner, const int *base, tn_real *v, tn_real *key,
-                                int *off) {
-    const V inverse = vset1((tn_real)1 / (tn_real)s->width);
+/* What is the same for all elements: kept in registers, since stores might change what *s holds. */
+typedef struct {
+    V inverse, scale;
+    VI pixel, down; /* w pixel + i down is the place of element w = i width + j */
+    int relu;
+} split_by;
+
+__attribute__((always_inline)) static inline void split_vector(const split_by s, const tn_real *gy,
+                                                               const tn_real *y, const unsigned char *winner,
+                                                               const int *base, tn_real *v, tn_real *key,
+                                                               int *off) {
     V g = vload(gy), w = vload_u8(winner);
-    if (s->relu) g = vbehind_relu(g, vload(y));
-    g *= vset1(s->scale);
+    if (s.relu) g = vbehind_relu(g, vload(y));
+    g *= s.scale;
     vstore(v, g);
     if (key) vstore(key, vsel(veq(g, vset1(0)), vset1(-1), w));
     if (!off) return;
-    /* w = i width + j lies at i row + j pixel = w pixel + i (row - width pixel); the half keeps i off the edge */
-    VI i = whole((w + vset1((tn_real)0.5)) * inverse);
-    store_int(off, load_int(base) + whole(w) * s->pixel + i * (s->row - s->width * s->pixel));
+    VI i = whole((w + vset1((tn_real)0.5)) * s.inverse); /* the half keeps i off the edge */
+    store_int(off, load_int(base) + whole(w) * s.pixel + i * s.down);
 }
 
-void tn_k_sparse_split(const tn_sparse_split *s, int planes, int n, const tn_real *gy, const tn_real *y,
-                       const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off) {
+__attribute__((always_inline)) static inline void split_planes(const tn_sparse_split *given, const int relu,
+                                                               const int keys, const int offs, int planes,
+                                                               int n, const tn_real *gy, const tn_real *y,
+                                                               const unsigned char *winner, const int *base,
+                                                               tn_real *v, tn_real *key, int *off) {
+    const VI none = veq(vset1(0), vset1(1)); /* no bit set */
+    const split_by s = {vset1((tn_real)1 / (tn_real)given->width), vset1(given->scale), none + given->pixel,
+                        none + (given->row - given->width * given->pixel), relu};
     for (int p = 0; p < planes; p++, gy += n, y += n, winner += n, v += n) {
         for (int q = 0; q < n; q += VL) {
             int q0 = q + VL <= n ? q : n - VL; /* the last one ends with the plane */
             if (q0 >= 0) {
-                split_vector(s, gy + q0, y + q0, winner + q0, base + q0, v + q0, key ? key + q0 : NULL,
-                             off ? off + q0 : NULL);
+                split_vector(s, gy + q0, y + q0, winner + q0, base + q0, v + q0, keys ? key + q0 : NULL,
+                             offs ? off + q0 : NULL);
                 continue;
             }
             tn_real g1[VL] = {0}, y1[VL] = {0}, v1[VL], key1[VL];
@@ -84,11 +96,24 @@ void tn_k_sparse_split(const tn_sparse_split *s, int planes, int n, const tn_rea
             for (int l = 0; l < n; l++) g1[l] = gy[l], y1[l] = y[l], w1[l] = winner[l], base1[l] = base[l];
             split_vector(s, g1, y1, w1, base1, v1, key1, off1);
             memcpy(v, v1, (size_t)n * sizeof *v);
-            if (key) memcpy(key, key1, (size_t)n * sizeof *key);
-            if (off) memcpy(off, off1, (size_t)n * sizeof *off);
+            if (keys) memcpy(key, key1, (size_t)n * sizeof *key);
+            if (offs) memcpy(off, off1, (size_t)n * sizeof *off);
         }
-        if (key) key += n;
-        if (off) off += n;
+        if (keys) key += n;
+        if (offs) off += n;
+    }
+}
+
+void tn_k_sparse_split(const tn_sparse_split *s, int planes, int n, const tn_real *gy, const tn_real *y,
+                       const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off) {
+#define SPLIT(r, k, o)                                                         \
+    case (r)*4 + (k)*2 + (o):                                                  \
+        split_planes(s, r, k, o, planes, n, gy, y, winner, base, v, key, off); \
+        break;
+    switch ((s->relu != 0) * 4 + (key != NULL) * 2 + (off != NULL)) {
+        SPLIT(0, 0, 0)
+        SPLIT(0, 0, 1) SPLIT(0, 1, 0) SPLIT(0, 1, 1) SPLIT(1, 0, 0) SPLIT(1, 0, 1) SPLIT(1, 1, 0)
+            SPLIT(1, 1, 1)
     }
 }
 
