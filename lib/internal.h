@@ -55,6 +55,11 @@ int tn_worker_slots(void);
 /* fn(arg, lo, hi) over pieces of grain elements of [0, n), on tn_parallel. */
 typedef void tn_range_fn(void *arg, size_t lo, size_t hi);
 void tn_parallel_range(size_t n, size_t grain, tn_range_fn *fn, void *arg);
+/*
+ * The chunk to do in the place of `chunk` so that each of the threads goes through its own from back to front: it meets
+ * first what the pass before, in the other direction, has left in its core's cache.
+ */
+int tn_backwards(int nchunk, int threads, int chunk);
 
 /*
  * C (m x n, row stride ldc) = op(A) op(B) or += with add; element (i, p) of op(A) at a[i * ars + p * acs], (p, j) of
@@ -86,6 +91,7 @@ struct tn_params {
     tn_param **p;
     tn_real *w, *g;
     size_t len;               /* reals in each flat buffer */
+    struct tn_ranges *ranges; /* of a pass over the gradients, see ranges.h */
     uint64_t version;         /* grows with every change of the weights */
     struct tn_packed *packed; /* one a parameter, see gemm.c */
     struct tn_plans

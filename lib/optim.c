@@ -16,14 +16,14 @@ static int is_trained(const tn_optim *o, int i) {
 /* A wrapper's update follows while the range is still in cache. */
 static void update_chunk(void *arg, int c) {
     const tn_optim *o = arg;
-    for (int r = o->chunk[c]; r < o->chunk[c + 1]; r++) {
-        const tn_optim_range *at = &o->ranges[r];
-        if (!is_trained(o, at->tensor)) continue;
-        if (o->report) tn_report_range(o->report, o->tick, at->tensor, at->lo, at->hi);
+    for (int r = o->ranges.chunk[c]; r < o->ranges.chunk[c + 1]; r++) {
+        const tn_range *at = &o->ranges.range[r];
+        if (!is_trained(o, at->param)) continue;
+        if (o->report) tn_report_range(o->report, o->tick, at->param, at->lo, at->hi);
         for (int layer = 0; layer <= o->nwrap; layer++) {
-            const tn_optim_part *part = tn_optim_part_of(o, layer, at->tensor);
-            part->def->update(part->hp, o->tick, tn_optim_at(o, layer, at->tensor), at->lo, at->hi);
-            if (o->report && layer == 0) tn_report_updated(o->report, o->tick, at->tensor, at->lo, at->hi);
+            const tn_optim_part *part = tn_optim_part_of(o, layer, at->param);
+            part->def->update(part->hp, o->tick, tn_optim_at(o, layer, at->param), at->lo, at->hi);
+            if (o->report && layer == 0) tn_report_updated(o->report, o->tick, at->param, at->lo, at->hi);
         }
     }
 }
@@ -49,7 +49,7 @@ static void update_whole(const tn_optim *o) {
             if (j.part->def->scope == TN_TENSOR)
                 update_part(&j, 0, j.tensor->n);
             else
-                tn_parallel_range(j.tensor->n, TN_OPTIM_RANGE, update_part, &j);
+                tn_parallel_range(j.tensor->n, TN_RANGE, update_part, &j);
             if (o->report && layer == 0) tn_report_updated(o->report, o->tick, i, 0, j.tensor->n);
         }
     }
@@ -78,7 +78,7 @@ void tn_optim_step(tn_optim *o, const tn_tick *tick) {
     if (o->report) tn_report_before(o->report, tick);
     for (int layer = 0; layer <= o->nwrap; layer++)
         for (int g = 0; g < o->ngroup; g++) decide_group(o, layer, g);
-    tn_parallel(o->nchunk, update_chunk, o);
+    tn_parallel(o->ranges.nchunk, update_chunk, o);
     if (o->nwhole) update_whole(o);
     o->tick = NULL;
     o->scalar[0] = (double)tick->t;

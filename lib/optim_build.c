@@ -1,17 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Where an optimizer's state lies. All slots lie in one aligned buffer, one kind after the other, and all saved scalars
- * in one array, whose first is the number of steps done; what a step walks over is cut here once, so that a step
- * allocates nothing.
+ * in one array, whose first is the number of steps done; what a step walks over is cut here once (ranges.h), so that a
+ * step allocates nothing.
  */
 #include "optim_private.h"
 #include <string.h>
 
-/*
- * A chunk has TN_OPTIM_RANGE elements or, where that is more, a 64th of them all: a pass over memory is as fast in few
- * pieces, and many threads still find some. Up to ALONE in all a step is one chunk, as waking a thread costs more.
- */
-enum { CHUNKS = 64, ALONE = 16384 };
 /* Slots begin at a multiple of this many reals, a cache line in either build. */
 enum { ALIGN = 16 };
 
@@ -55,10 +50,9 @@ void tn_optim_free_built(tn_optim *o) {
     tn_mem_aligned_free(o->aside);
     tn_mem_aligned_free(o->scratch);
     tn_free(o->scalar);
-    tn_free(o->ranges);
-    tn_free(o->chunk);
+    tn_ranges_free(&o->ranges);
     o->group = NULL, o->layouts = NULL, o->tensor = NULL, o->whole = NULL, o->state = o->aside = NULL;
-    o->scratch = NULL, o->scalar = NULL, o->ranges = NULL, o->chunk = NULL;
+    o->scratch = NULL, o->scalar = NULL;
 }
 
 static int is_buffer(const tn_optim *o, int i) {
@@ -107,30 +101,6 @@ static int plan(tn_optim *o, size_t *reals, size_t *scratch, tn_err *e) {
     return 0;
 }
 
-/* Cuts what may be cut into ranges and gathers ranges into chunks, by shape alone. */
-static void cut(tn_optim *o) {
-    size_t total = tn_params_total(o->params), filled = 0, piece = rounded(total / CHUNKS, ALIGN);
-    int nrange = 0;
-    if (piece < TN_OPTIM_RANGE) piece = TN_OPTIM_RANGE;
-    o->nchunk = o->nwhole = 0;
-    o->chunk[0] = 0;
-    for (int i = 0; i < o->params->n; i++) {
-        size_t len = o->params->p[i]->len;
-        o->nwhole += o->whole[i];
-        if (is_buffer(o, i) || o->whole[i]) continue;
-        for (size_t lo = 0; lo < len; lo += piece) {
-            size_t hi = len - lo < piece ? len : lo + piece;
-            o->ranges[nrange++] = (tn_optim_range){i, lo, hi};
-            filled += hi - lo;
-            if (filled >= piece && total > ALONE) {
-                o->chunk[++o->nchunk] = nrange;
-                filled = 0;
-            }
-        }
-    }
-    if (o->chunk[o->nchunk] < nrange) o->chunk[++o->nchunk] = nrange;
-}
-
 static void fill_tensor(tn_optim *o, int layer, int i) {
     const tn_param *p = o->params->p[i];
     const tn_optim_layout *s = tn_optim_layout_of(o, layer, i);
@@ -165,18 +135,14 @@ static int evaluates_elsewhere(const tn_optim *o) {
 }
 
 int tn_optim_build(tn_optim *o, tn_err *e) {
-    size_t n = (size_t)o->params->n, all = n * (size_t)(o->nwrap + 1), nrange = 1, reals, scratch;
-    for (size_t i = 0; i < n; i++) nrange += o->params->p[i]->len / TN_OPTIM_RANGE + 1;
+    size_t n = (size_t)o->params->n, all = n * (size_t)(o->nwrap + 1), reals, scratch;
     o->nscalar = 1 + (o->nwrap + 1) * (o->ngroup * TN_MAX_SHARED + (int)n * TN_MAX_OWN);
     o->group = tn_mem_new(n * sizeof *o->group);
     o->layouts = tn_mem_new(all * sizeof *o->layouts);
     o->tensor = tn_mem_new(all * sizeof *o->tensor);
     o->whole = tn_mem_new(n * sizeof *o->whole);
     o->scalar = tn_mem_new((size_t)o->nscalar * sizeof *o->scalar);
-    o->ranges = tn_mem_new(nrange * sizeof *o->ranges);
-    o->chunk = tn_mem_new((nrange + 1) * sizeof *o->chunk);
-    if (!o->group || !o->layouts || !o->tensor || !o->whole || !o->scalar || !o->ranges || !o->chunk)
-        goto short_of_memory;
+    if (!o->group || !o->layouts || !o->tensor || !o->whole || !o->scalar) goto short_of_memory;
     for (int i = 0; i < o->params->n; i++) o->group[i] = tn_optim_group_of(o, o->params->p[i]);
     if (plan(o, &reals, &scratch, e)) {
         tn_optim_free_built(o);
@@ -186,7 +152,9 @@ int tn_optim_build(tn_optim *o, tn_err *e) {
     if (scratch && !(o->scratch = tn_mem_aligned(scratch))) goto short_of_memory;
     if (evaluates_elsewhere(o) && !(o->aside = tn_mem_aligned(o->params->len * sizeof *o->aside)))
         goto short_of_memory;
-    cut(o);
+    if (tn_ranges_new(o->params, o->whole, &o->ranges)) goto short_of_memory;
+    o->nwhole = 0;
+    for (size_t i = 0; i < n; i++) o->nwhole += o->whole[i];
     for (int layer = 0; layer <= o->nwrap; layer++)
         for (int i = 0; i < o->params->n; i++) fill_tensor(o, layer, i);
     tn_optim_start(o);

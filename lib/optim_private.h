@@ -8,10 +8,8 @@
 #ifndef TN_OPTIM_PRIVATE_H
 #define TN_OPTIM_PRIVATE_H
 #include "internal.h"
+#include "ranges.h"
 #include <string.h>
-
-/* Up to this many elements go to a chunk, or a 64th of them all: see optim_build.c. */
-enum { TN_OPTIM_RANGE = 4096 };
 
 /* A definition with its options. */
 typedef struct {
@@ -38,11 +36,6 @@ typedef struct {
     size_t scratch_at;
 } tn_optim_layout;
 
-typedef struct {
-    int tensor;
-    size_t lo, hi;
-} tn_optim_range;
-
 struct tn_optim {
     tn_params *params;
     int nrule, ngroup, nwrap;
@@ -56,9 +49,8 @@ struct tn_optim {
     tn_real *state, *aside;   /* aside: weights to evaluate with, or NULL */
     char *scratch;
     double *scalar;
-    int nscalar, nchunk, nwhole;
-    tn_optim_range *ranges;
-    int *chunk; /* nchunk + 1 indices into ranges */
+    int nscalar, nwhole;
+    tn_ranges ranges; /* of what may be cut */
     int evaluating;
     tn_decay_report *report;
     const tn_tick *tick; /* of the step that runs */

@@ -20,7 +20,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { WINDOW = 64, PIECE = TN_OPTIM_RANGE };
+enum { WINDOW = 64, PIECE = TN_RANGE };
 /* Ages, a record's step being 0: from 12 three steps share a pass, from 39 five. */
 enum { SINGLE = 12, TRIPLE = 39 };
 

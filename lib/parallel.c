@@ -207,6 +207,13 @@ void tn_parallel(int nchunk, void (*fn)(void *arg, int chunk), void *arg) {
     pthread_mutex_unlock(&pool.owner);
 }
 
+/* publish cuts them so. With another number of threads, too, each chunk comes up once. */
+int tn_backwards(int nchunk, int threads, int chunk) {
+    const int64_t n = threads < nchunk ? threads : nchunk;
+    const int64_t t = ((chunk + 1) * n - 1) / nchunk; /* whose it is */
+    return (int)(nchunk * t / n + nchunk * (t + 1) / n - 1 - chunk);
+}
+
 /* ---- ranges of elements ---- */
 
 typedef struct {

@@ -5,6 +5,7 @@
  */
 #include "tape.h"
 #include "kernels/kernels.h"
+#include "ranges.h"
 #include <math.h>
 #include <string.h>
 
@@ -22,7 +23,8 @@ void tn_params_free(tn_params *s) {
     for (int i = 0; i < s->n; i++) tn_free(s->p[i]);
     tn_mem_aligned_free(s->w), tn_mem_aligned_free(s->g);
     tn_plans_free(s);
-    tn_free(s->p), tn_free(s);
+    if (s->ranges) tn_ranges_free(s->ranges);
+    tn_free(s->ranges), tn_free(s->p), tn_free(s);
 }
 
 tn_param *tn_param_add(tn_params *s, const char *layer, const char *name, unsigned flags, tn_init init,
@@ -60,9 +62,11 @@ tn_param *tn_param_add(tn_params *s, const char *layer, const char *name, unsign
 int tn_params_seal(tn_params *s, uint64_t seed, tn_err *e) {
     TN_CHECK(NULL, !s->sealed, "tn_params_seal: called twice");
     s->w = tn_mem_aligned(s->len * sizeof(tn_real)), s->g = tn_mem_aligned(s->len * sizeof(tn_real));
-    if (!s->w || !s->g || tn_packed_new(s) || tn_plans_new(s)) {
-        tn_mem_aligned_free(s->w), tn_mem_aligned_free(s->g);
-        s->w = s->g = NULL;
+    s->ranges = tn_mem_new(sizeof *s->ranges);
+    if (!s->w || !s->g || !s->ranges || tn_ranges_new(s, NULL, s->ranges) || tn_packed_new(s)
+        || tn_plans_new(s)) {
+        tn_mem_aligned_free(s->w), tn_mem_aligned_free(s->g), tn_free(s->ranges);
+        s->w = s->g = NULL, s->ranges = NULL;
         return tn_fail(e, "out of memory: the model has %zu parameters", s->len);
     }
     for (int i = 0; i < s->n; i++) s->p[i]->w = s->w + s->p[i]->offset, s->p[i]->g = s->g + s->p[i]->offset;
@@ -241,10 +245,35 @@ static int trained(const tn_param *p) {
     return !(p->flags & (TN_BUFFER | TN_FROZEN));
 }
 
-double tn_grad_norm(const tn_params *s) {
+typedef struct {
+    const tn_params *params;
+    const tn_kernels_t *k;
+    int threads;
+    double sum[TN_MAX_CHUNKS];
+} norm_job;
+
+static void norm_chunk(void *arg, int chunk) {
+    norm_job *j = arg;
+    const tn_ranges *of = j->params->ranges;
+    const int c = tn_backwards(of->nchunk, j->threads, chunk);
     double sum = 0;
-    for (int i = 0; i < s->n; i++)
-        if (trained(s->p[i])) sum += tn_sum_squares(s->p[i]->len, s->p[i]->g);
+    for (int r = of->chunk[c]; r < of->chunk[c + 1]; r++) {
+        const tn_range *at = &of->range[r];
+        const tn_param *p = j->params->p[at->param];
+        if (trained(p)) sum += j->k->sum_sq(at->hi - at->lo, p->g + at->lo);
+    }
+    j->sum[c] = sum;
+}
+
+/*
+ * From back to front, where a backward pass has left gradients in the caches; so this leaves the front there, where the
+ * optimizer's step begins.
+ */
+double tn_grad_norm(const tn_params *s) {
+    norm_job j = {.params = s, .k = tn_kernels_get(NULL), .threads = tn_threads()};
+    double sum = 0;
+    tn_parallel(s->ranges->nchunk, norm_chunk, &j);
+    for (int c = 0; c < s->ranges->nchunk; c++) sum += j.sum[c];
     return sqrt(sum);
 }
 

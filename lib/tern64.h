@@ -22,6 +22,7 @@
 #define tn_axis tn64_axis
 #define tn_back_flops tn64_back_flops
 #define tn_backward tn64_backward
+#define tn_backwards tn64_backwards
 #define tn_batch_check tn64_batch_check
 #define tn_batch_input tn64_batch_input
 #define tn_batch_input_augmented tn64_batch_input_augmented
@@ -320,6 +321,8 @@
 #define tn_profile_print tn64_profile_print
 #define tn_profile_seconds tn64_profile_seconds
 #define tn_put_add tn64_put_add
+#define tn_ranges_free tn64_ranges_free
+#define tn_ranges_new tn64_ranges_new
 #define tn_record tn64_record
 #define tn_recurrent_backward tn64_recurrent_backward
 #define tn_recurrent_bits_room tn64_recurrent_bits_room
