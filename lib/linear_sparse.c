@@ -201,8 +201,8 @@ static void dw_chunk(void *arg, int chunk) {
         const int inputs = tn_least(INPUTS, s->in - c);
         tn_real *dw = j->dw + (size_t)o * (size_t)s->in + c;
         if (j->add) k->transpose(units, inputs, dw, s->in, sums, j->width);
-        tn_sparse_panel p = {.m = inputs, .width = j->width, .ld_bits = 1, .word_step = s->in, .rs = 1};
-        p.cs = s->in, p.c = sums, p.ldc = j->width;
+        tn_sparse_panel p = {.m = inputs, .width = j->width, .alike = 1, .ld_bits = 1, .rs = 1};
+        p.cs = p.word_step = s->in, p.c = sums, p.ldc = j->width;
         p.soon = dw, p.ld_soon = s->in, p.soon_len = inputs, p.soon_write = 1;
         for (int r = 0; r < s->n; r += SAMPLES) {
             p.bits = s->columns + (size_t)(r / WORD) * (size_t)s->in + (size_t)c;

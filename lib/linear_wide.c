@@ -155,7 +155,7 @@ static void columns(const back_job *j, const factor *f, int add, int c, int end,
     const int width = j->k->sparse_width, whole = f->sparse ? end / UNIT * UNIT : c;
     tn_sparse_panel s = {.m = f->m, .words = f->words, .bits = f->bits, .ld_bits = f->words, .a = f->a};
     s.rs = f->lda, s.cs = s.word_step = 1, s.b = packed, s.add = add, s.far = 1, s.ldc = s.ld_soon = j->in;
-    s.width = s.soon_len = width;
+    s.width = s.soon_len = width, s.alike = 1;
     for (; c < whole; c += width) {
         pack_panel(j, f->k, width, width, b + c, packed);
         s.c = to + c, s.soon = b + c + width, s.soon_rows = c + 2 * width <= whole ? f->k : 0;

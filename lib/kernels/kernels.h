@@ -71,11 +71,13 @@ typedef struct {
 /*
  * A (m, 64 words), element (i, p) at a[i * rs + p * cs]; bit p % 64 of bits[i * ld_bits + p / 64 * word_step] tells
  * that it is not zero.
- * b (64 words, width), finite; width: sparse_width, or sparse_wide for rows of A that have little in common. far: C's rows are not in the cache. soon_rows rows of soon_len reals, ld_soon apart, are fetched meanwhile, with
+ * b (64 words, width), finite; width: sparse_width, or sparse_wide if not alike. alike: neighbouring rows of A mostly have
+ * their zeros in common. far: C's rows are not in the cache. soon_rows rows of soon_len reals, ld_soon apart, are fetched
+ * meanwhile, with
  * soon_write to be written.
  */
 typedef struct {
-    int m, words, width;
+    int m, words, width, alike;
     const uint64_t *bits;
     ptrdiff_t ld_bits, word_step;
     const tn_real *a, *b;

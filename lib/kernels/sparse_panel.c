@@ -4,10 +4,10 @@
  * vectors, which stays in the first-level cache: the rows of B that meet something are visited by the bits of a mask.
  *
  * What counts is loads (measured: one of a vector costs half as much as a multiply-add, although they could go side by
- * side) and chains (four sums wait for themselves). So with four vectors two rows of A go together and skip what is zero
- * in both: they are often neighbours and alike, and what is loaded for one serves the other. With eight, where registers
- * allow that, a row goes alone: half as many bits are looked at, and nothing is visited for another's sake, which is best
- * for rows that are not alike, such as the pictures of a batch.
+ * side) and chains (four sums wait for themselves). So with four vectors two rows of A go together. Neighbours that are
+ * alike skip what is zero in both, and what is loaded for one serves the other; rows that are not alike, such as the
+ * pictures of a batch, each visit their own. With eight vectors, where registers allow that, such a row goes alone, and
+ * half as many bits are looked at.
  *
  * C's rows may lie far apart in memory and are fetched ahead, as is what the caller needs next.
  */
@@ -64,6 +64,41 @@ static inline void two_rows(const tn_sparse_panel *s, int i, int next) {
     EACH_4(STORE_2)
 }
 
+#define STEP_D(i) d##i = vfma(y, vload(b + (i)*VL), d##i);
+
+/* The same, each by its own bits, side by side as long as both have some. */
+static inline void two_apart(const tn_sparse_panel *s, int i, int next) {
+    const uint64_t *bits = s->bits + i * s->ld_bits, *more = bits + next * s->ld_bits;
+    const tn_real *a = s->a + i * s->rs, *of_next = a + next * s->rs, *panel = s->b, *b;
+    tn_real *c = s->c + i * s->ldc, *d = c + next * s->ldc;
+    const ptrdiff_t cs = s->cs, step = s->word_step;
+    EACH_4(ZERO_2)
+    if (s->add) {
+        EACH_4(LOAD_C_2)
+    }
+    for (int w = 0; w < s->words;
+         w++, a += WORD * cs, of_next += WORD * cs, panel += WORD * TN_SPARSE_WIDTH) {
+        uint64_t left = bits[w * step], right = more[w * step];
+        ptrdiff_t p;
+        V x, y;
+        for (; left && right; left &= left - 1, right &= right - 1) {
+            p = __builtin_ctzll(left), b = panel + p * TN_SPARSE_WIDTH, x = vset1(a[p * cs]);
+            EACH_4(STEP)
+            p = __builtin_ctzll(right), b = panel + p * TN_SPARSE_WIDTH, y = vset1(of_next[p * cs]);
+            EACH_4(STEP_D)
+        }
+        for (; left; left &= left - 1) {
+            p = __builtin_ctzll(left), b = panel + p * TN_SPARSE_WIDTH, x = vset1(a[p * cs]);
+            EACH_4(STEP)
+        }
+        for (; right; right &= right - 1) {
+            p = __builtin_ctzll(right), b = panel + p * TN_SPARSE_WIDTH, y = vset1(of_next[p * cs]);
+            EACH_4(STEP_D)
+        }
+    }
+    EACH_4(STORE_2)
+}
+
 /* Of a wide panel. */
 static inline void one_row(const tn_sparse_panel *s, int i) {
     const uint64_t *bits = s->bits + i * s->ld_bits;
@@ -106,6 +141,14 @@ __attribute__((noinline)) static void by_pairs(const tn_sparse_panel *s) {
     }
 }
 
+__attribute__((noinline)) static void side_by_side(const tn_sparse_panel *s) {
+    long due = 0;
+    for (int i = 0, row = 0; i < s->m; i += 2) {
+        fetch(s, i, &due, &row);
+        two_apart(s, i, i + 1 < s->m);
+    }
+}
+
 __attribute__((noinline)) static void one_by_one(const tn_sparse_panel *s) {
     long due = 0;
     for (int i = 0, row = 0; i < s->m; i++) {
@@ -117,6 +160,8 @@ __attribute__((noinline)) static void one_by_one(const tn_sparse_panel *s) {
 void tn_k_sparse_panel(const tn_sparse_panel *s) {
     if (s->width > (int)TN_SPARSE_WIDTH)
         one_by_one(s);
-    else
+    else if (s->alike)
         by_pairs(s);
+    else
+        side_by_side(s);
 }
