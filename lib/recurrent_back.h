@@ -13,7 +13,7 @@ typedef struct {
     tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
     tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
     tn_real *dg;                     /* a row a row of the batch; OpenBLAS: chunk by chunk, of each step */
-    tn_real *panels;                 /* own kernels: chunk by chunk, panels of T rows a row of it */
+    tn_real *panels;                 /* own kernels: of each worker, a piece's dg as panels */
     ptrdiff_t dg_row;
     tn_real *dh, *dc; /* (N, padded) */
     tn_real *dx;
@@ -21,18 +21,37 @@ typedef struct {
     /* gradients of the weights */
     tn_real *turned; /* own kernels: of each group of chunks (I + 1 + padded, blocks padded), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
-    int *len;              /* of each worker: room for a chunk's lists of x; or NULL */
+    int *len;              /* of each worker: room for a piece's lists of x; or NULL */
     unsigned char *at;
     tn_real *v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
 
-/* A chunk's rows of all steps are listed in pieces that stay in the first-level cache. */
-enum { TN_RECURRENT_PIECE = 112 };
-int tn_recurrent_pieces(const tn_recurrent *);
-/* Of each piece and column of [x, 1] the rows where it is not 0, in room for all of the piece: a marked chunk. */
-void tn_recurrent_list(const tn_recurrent *, int chunk, int *len, unsigned char *at, tn_real *v);
+/*
+ * A chunk goes backward piece by piece: some steps, then their part of the weights' gradients, while the second-level
+ * cache still holds the factors. How many steps is a matter of shape, so that the sums have one order.
+ */
+enum { TN_RECURRENT_PIECE = 112 }; /* rows, at most */
+typedef struct {
+    const tn_recurrent_back *j;
+    int group, chunk;
+    int r0, m;        /* the chunk's rows */
+    int t, steps;     /* the first step in time, how many */
+    int begun;        /* the group's part holds something */
+    tn_real *panels;  /* block by block, panel by panel of units a row a row of all steps */
+} tn_recurrent_piece;
+/* Of each column of [x, 1] the rows of a piece where it is not 0, in room for all of them: a marked chunk. */
+void tn_recurrent_list(const tn_recurrent_piece *, int *len, unsigned char *at, tn_real *v);
+
+static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
+    int steps = TN_RECURRENT_PIECE / r->each;
+    return steps < r->steps ? steps : r->steps;
+}
+/* Reals of a piece's panels. */
+static inline size_t tn_recurrent_panels_len(const tn_recurrent *r) {
+    return (size_t)(tn_recurrent_piece_steps(r) * r->each) * (size_t)(r->blocks * r->padded);
+}
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */
 static inline int tn_recurrent_block(const tn_recurrent *r, int i, int state) {
@@ -49,14 +68,11 @@ static inline size_t tn_recurrent_len_of(const tn_recurrent *r, int row) {
     return (size_t)m * (size_t)r->steps;
 }
 
-/* Where rows from r0 on, of one chunk, stand at a step in the panel of units u...u+w-1 of a block of dg. */
-static inline tn_real *tn_recurrent_panel(const tn_recurrent_back *j, int block, int u, int w, int t,
-                                          int r0) {
-    const tn_recurrent *r = j->r;
-    size_t base = tn_recurrent_at(r, r->steps, 0, r0 / r->each * r->each),
-           row = tn_recurrent_at(r, r->steps, t, r0) - base;
-    return j->panels + base * (size_t)(r->blocks * r->padded)
-           + tn_recurrent_len_of(r, r0) * (size_t)(block * r->padded + u) + row * (size_t)w;
+/* Where rows from i on stand at a step in the panel of units u...u+w-1 of a block of dg. */
+static inline tn_real *tn_recurrent_panel(const tn_recurrent_piece *p, int block, int u, int w, int t,
+                                          int i) {
+    ptrdiff_t all = (ptrdiff_t)p->steps * p->m, row = (ptrdiff_t)(t - p->t) * p->m + (i - p->r0);
+    return p->panels + all * ((ptrdiff_t)block * p->j->r->padded + u) + row * w;
 }
 
 /* n numbers to a gradient. */
@@ -90,8 +106,8 @@ static inline tn_real *tn_recurrent_sums(const tn_recurrent_back *j, int group) 
            + (ptrdiff_t)j->r->in * j->r->blocks * j->r->padded;
 }
 
-/* Room for the weights' gradients; the part of a chunk, which the group's others may have begun; all of it together. */
+/* Room for the weights' gradients; the part of a piece; all of it together. */
 void tn_recurrent_weights_room(tn_recurrent_back *, tn_tape *);
-void tn_recurrent_weights_chunk(const tn_recurrent_back *, int group, int chunk, int begun);
+void tn_recurrent_weights_piece(const tn_recurrent_piece *);
 void tn_recurrent_weights(tn_recurrent_back *);
 #endif

@@ -39,36 +39,21 @@ void tn_recurrent_marked(const tn_recurrent *r, int chunk, int t, tn_sparse_rows
     s->a = tn_recurrent_edge(r, t + r->reverse, row0) + r->x_at, s->stride = r->stride;
 }
 
-/* ---- backward: of each column of x a list of rows, piece by piece of all rows ---- */
+/* ---- backward: of each column of x a list of a piece's rows ---- */
 
-int tn_recurrent_pieces(const tn_recurrent *r) {
-    return (r->each * r->steps + TN_RECURRENT_PIECE - 1) / TN_RECURRENT_PIECE;
-}
-
-/* Rows lo ... lo + n - 1 of a chunk. */
-static void list_piece(const tn_recurrent *r, const tn_sparse_rows *from, int lo, int n, int *len,
-                       unsigned char *at, tn_real *v) {
+void tn_recurrent_list(const tn_recurrent_piece *q, int *len, unsigned char *at, tn_real *v) {
+    const tn_recurrent *r = q->j->r;
+    tn_sparse_rows from;
+    tn_recurrent_marked(r, q->chunk, q->t, &from);
     memset(len, 0, (size_t)(r->in + 1) * sizeof *len);
-    for (int p = 0; p < n; p++) {
-        const tn_real *x = from->a + (lo + p) * from->stride;
-        for (int c = 0; c < r->in; c += LINE) __builtin_prefetch(x + AHEAD * from->stride + c);
-        const uint64_t *bits = from->bits + (ptrdiff_t)(lo + p) * from->words;
-        for (int q = 0; q < from->words; q++)
-            for (uint64_t left = bits[q]; left; left &= left - 1) {
-                int c = q * WORD + __builtin_ctzll(left), to = c * TN_RECURRENT_PIECE + len[c]++;
+    for (int p = 0; p < q->steps * q->m; p++) {
+        const tn_real *x = from.a + p * from.stride;
+        for (int c = 0; c < r->in; c += LINE) __builtin_prefetch(x + AHEAD * from.stride + c);
+        const uint64_t *bits = from.bits + (ptrdiff_t)p * from.words;
+        for (int w = 0; w < from.words; w++)
+            for (uint64_t left = bits[w]; left; left &= left - 1) {
+                int c = w * WORD + __builtin_ctzll(left), to = c * TN_RECURRENT_PIECE + len[c]++;
                 at[to] = (unsigned char)p, v[to] = x[c];
             }
-    }
-}
-
-void tn_recurrent_list(const tn_recurrent *r, int chunk, int *len, unsigned char *at, tn_real *v) {
-    int rows = (int)tn_recurrent_len_of(r, tn_recurrent_row(r, chunk));
-    size_t columns = (size_t)r->in + 1;
-    tn_sparse_rows from;
-    tn_recurrent_marked(r, chunk, 0, &from);
-    for (int lo = 0; lo < rows; lo += TN_RECURRENT_PIECE) {
-        int n = rows - lo < TN_RECURRENT_PIECE ? rows - lo : TN_RECURRENT_PIECE;
-        list_piece(r, &from, lo, n, len, at, v);
-        len += columns, at += columns * TN_RECURRENT_PIECE, v += columns * TN_RECURRENT_PIECE;
     }
 }

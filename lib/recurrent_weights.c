@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A recurrent layer backward, the gradients of weights and biases: the transposed product of [x, 1, state, 1] by the
- * gradients of the step's products, of all steps of a chunk at once, as soon as the chunk has gone through its steps.
+ * gradients of the step's products, piece by piece, as soon as a chunk has gone through a piece's steps.
  */
 #include "recurrent_back.h"
 
@@ -22,59 +22,61 @@ void tn_recurrent_weights_room(job *j, tn_tape *t) {
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
     if (r->bits) {
-        size_t lists = (size_t)tn_worker_slots() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
+        size_t lists = (size_t)tn_worker_slots() * (size_t)(r->in + 1);
         j->len = tn_scratch(t, lists * sizeof *j->len);
         j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
         j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
     }
 }
 
-/* ---- a chunk's part ---- */
+/* ---- a piece's part ---- */
 
-/*
- * A panel of block g of dg, units u ..., by some rows of the transposed gradient, which are columns of edge, piece by piece:
- * a piece of dg's panel stays in L1 while the rows go by, and edge's columns are read as they lie.
- */
+/* A panel of block g of dg, units u ..., by some rows of the transposed gradient, which are columns of edge as they lie. */
 typedef struct {
-    const job *j;
-    int group, row0, g, u, w;
-    ptrdiff_t all; /* rows of all steps */
+    const tn_recurrent_piece *piece;
+    int g, u, w;
 } panel_job;
 
-/* Rows lo..hi-1 of [x, 1, state], and of the chunk's rows of all steps those from p to end. */
-static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end, int add) {
-    const tn_recurrent *r = q->j->r;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded;
+static tn_real *result(const panel_job *q, int row) {
+    const tn_recurrent *r = q->piece->j->r;
+    return q->piece->j->turned + (size_t)q->piece->group * tn_recurrent_part(r)
+           + ((ptrdiff_t)row * r->blocks + q->g) * r->padded + q->u;
+}
+
+/* Rows lo..hi-1 of [x, 1, state], and of the piece's rows those from p to end. */
+static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end) {
+    const tn_recurrent_piece *piece = q->piece;
+    const tn_recurrent *r = piece->j->r;
     if (lo >= hi || p >= end) return;
-    q->j->k->panel_product(&(tn_panel_product){
+    piece->j->k->panel_product(&(tn_panel_product){
         .m = hi - lo,
         .w = q->w,
         .k = (int)(end - p),
         .columns = 1,
-        .a = tn_recurrent_edge(r, r->reverse, q->row0) + r->x_at + lo + p * r->stride,
+        .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo + p * r->stride,
         .stride = r->stride,
-        .panel = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
-        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + lo * row + (ptrdiff_t)q->g * r->padded
-             + q->u,
-        .ldc = row,
-        .add = add});
+        .panel = tn_recurrent_panel(piece, q->g, q->u, q->w, piece->t, piece->r0) + p * q->w,
+        .c = result(q, lo),
+        .ldc = (ptrdiff_t)r->blocks * r->padded,
+        .add = piece->begun});
 }
 
-/* x's rows of piece i, from p on, through the lists of this worker. */
-static void panel_lists(const panel_job *q, int i, ptrdiff_t p, int add) {
-    const tn_recurrent *r = q->j->r;
-    size_t list = ((size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) + (size_t)i) * (size_t)(r->in + 1);
-    q->j->k->sparse_lists(&(tn_sparse_lists){
-        .m = r->in,
-        .w = q->w,
-        .len = q->j->len + list,
-        .at = q->j->at + list * TN_RECURRENT_PIECE,
-        .v = q->j->v + list * TN_RECURRENT_PIECE,
-        .each = TN_RECURRENT_PIECE,
-        .b = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
-        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + (ptrdiff_t)q->g * r->padded + q->u,
-        .ldc = (ptrdiff_t)r->blocks * r->padded,
-        .add = add});
+/* x's rows, through the lists of this worker. */
+static void panel_lists(const panel_job *q) {
+    const tn_recurrent_piece *piece = q->piece;
+    const tn_recurrent *r = piece->j->r;
+    size_t list = (size_t)tn_worker() * (size_t)(r->in + 1);
+    piece->j->k->sparse_lists(
+        &(tn_sparse_lists){.m = r->in,
+                           .w = q->w,
+                           .len = piece->j->len + list,
+                           .at = piece->j->at + list * TN_RECURRENT_PIECE,
+                           .v = piece->j->v + list * TN_RECURRENT_PIECE,
+                           .each = TN_RECURRENT_PIECE,
+                           .b = tn_recurrent_panel(piece, q->g, q->u, q->w, piece->t, piece->r0),
+                           .c = result(q, 0),
+                           .ldc = (ptrdiff_t)r->blocks * r->padded,
+                           .add = piece->begun});
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
@@ -85,36 +87,35 @@ static int finite(const job *j, int group, int g) {
     return !bad;
 }
 
-static void chunk_block(const job *j, int group, int row0, int g, int sparse, int begun) {
+static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
+    const job *j = piece->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = r->from_zero ? all / r->steps : 0;
+    ptrdiff_t from = 0, to = (ptrdiff_t)piece->steps * piece->m, end = to;
     /* the step that begins with a state of zeros adds nothing to the state's weights */
-    ptrdiff_t from = r->reverse ? 0 : step, to = r->reverse ? all - step : all;
-    panel_job q = {.j = j, .group = group, .row0 = row0, .g = g, .all = all};
-    if (sparse && !finite(j, group, g)) sparse = 0;
-    for (ptrdiff_t p = 0, i = 0, end; p < all; p = end, i++) {
-        end = p + TN_RECURRENT_PIECE < all ? p + TN_RECURRENT_PIECE : all;
-        for (q.u = 0; q.u < r->padded; q.u += q.w) {
-            q.w = tn_recurrent_units(r, j->k, q.u);
-            if (first_row(r, g) == 0 && sparse)
-                panel_lists(&q, (int)i, p, begun || i);
-            else
-                panel_rows(&q, first_row(r, g), r->in, p, end, begun || i);
-            panel_rows(&q, r->in + 1, end_row(r, g), p > from ? p : from, end < to ? end : to,
-                       begun || p > from);
-        }
+    if (r->from_zero && !r->reverse && piece->t == 0) from = piece->m;
+    if (r->from_zero && r->reverse && piece->t + piece->steps == r->steps) to -= piece->m;
+    if (sparse && !finite(j, piece->group, g)) sparse = 0;
+    panel_job q = {.piece = piece, .g = g};
+    for (q.u = 0; q.u < r->padded; q.u += q.w) {
+        q.w = tn_recurrent_units(r, j->k, q.u);
+        if (first_row(r, g) == 0 && sparse)
+            panel_lists(&q);
+        else
+            panel_rows(&q, first_row(r, g), r->in, 0, end);
+        panel_rows(&q, r->in + 1, end_row(r, g), from, to);
     }
 }
 
-void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
+void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
+    const job *j = piece->j;
     const tn_recurrent *r = j->r;
-    int sparse = j->len && tn_recurrent_sparse(r, chunk);
+    int sparse = j->len && tn_recurrent_sparse(r, piece->chunk);
     if (sparse) {
-        size_t list = (size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
-        tn_recurrent_list(r, chunk, j->len + list, j->at + list * TN_RECURRENT_PIECE,
+        size_t list = (size_t)tn_worker() * (size_t)(r->in + 1);
+        tn_recurrent_list(piece, j->len + list, j->at + list * TN_RECURRENT_PIECE,
                           j->v + list * TN_RECURRENT_PIECE);
     }
-    for (int g = 0; g < r->blocks; g++) chunk_block(j, group, tn_recurrent_row(r, chunk), g, sparse, begun);
+    for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse);
 }
 
 /* ---- all parts ---- */

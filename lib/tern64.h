@@ -326,10 +326,9 @@
 #define tn_recurrent_mark tn64_recurrent_mark
 #define tn_recurrent_marked tn64_recurrent_marked
 #define tn_recurrent_op tn64_recurrent_op
-#define tn_recurrent_pieces tn64_recurrent_pieces
 #define tn_recurrent_run tn64_recurrent_run
 #define tn_recurrent_weights tn64_recurrent_weights
-#define tn_recurrent_weights_chunk tn64_recurrent_weights_chunk
+#define tn_recurrent_weights_piece tn64_recurrent_weights_piece
 #define tn_recurrent_weights_room tn64_recurrent_weights_room
 #define tn_relu tn64_relu
 #define tn_report_after tn64_report_after
