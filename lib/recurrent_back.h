@@ -36,10 +36,10 @@ enum { TN_RECURRENT_PIECE = 112 }; /* rows, at most */
 typedef struct {
     const tn_recurrent_back *j;
     int group, chunk;
-    int r0, m;        /* the chunk's rows */
-    int t, steps;     /* the first step in time, how many */
-    int begun;        /* the group's part holds something */
-    tn_real *panels;  /* block by block, panel by panel of units a row a row of all steps */
+    int r0, m;       /* the chunk's rows */
+    int t, steps;    /* the first step in time, how many */
+    int begun;       /* the group's part holds something */
+    tn_real *panels; /* block by block, panel by panel of units a row a row of all steps */
 } tn_recurrent_piece;
 /* Of each column of [x, 1] the rows of a piece where it is not 0, in room for all of them: a marked chunk. */
 void tn_recurrent_list(const tn_recurrent_piece *, int *len, unsigned char *at, tn_real *v);

@@ -181,7 +181,8 @@ static void put_rows(const tn_recurrent *r, const tn_real *from, int r0, int r1,
 /* begun: the group's part of the weights' gradients holds something. */
 static void backward_chunk(const job *j, int group, int chunk, int begun) {
     const tn_recurrent *r = j->r;
-    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1), most = tn_recurrent_piece_steps(r);
+    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1),
+        most = tn_recurrent_piece_steps(r);
     tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
     piece q = {.j = j, .group = group, .chunk = chunk, .r0 = r0, .m = r1 - r0, .begun = begun};
     if (j->panels) q.panels = j->panels + (size_t)tn_worker() * tn_recurrent_panels_len(r);
