@@ -8,7 +8,7 @@
 typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
-    const tn_real *w_ih, *w_hh;
+    const tn_real *x, *w_ih, *w_hh;
     const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
     tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
     tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
@@ -41,7 +41,7 @@ typedef struct {
     int begun;       /* the group's part holds something */
     tn_real *panels; /* block by block, panel by panel of units a row a row of all steps */
 } tn_recurrent_piece;
-/* Of each column of [x, 1] the rows of a piece where it is not 0, in room for all of them: a marked chunk. */
+/* Of each column of x the rows of a piece where it is not 0, in room for all of them: a marked chunk. */
 void tn_recurrent_list(const tn_recurrent_piece *, int *len, unsigned char *at, tn_real *v);
 
 static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {

@@ -2,7 +2,7 @@
 /*
  * A recurrent layer backward. Chunks of rows go back through all time steps on their own, as forward; the gradients of
  * the products that the cells leave go at once, from the cache, into the state's and the input's, and are stored a second
- * time as the packed right factor of a product over some steps and their rows, whose left factor [x, 1, state] forward
+ * time as the packed right factor of a product over some steps and their rows, whose left factor [x, state] forward
  * has left: the gradients of weights and biases.
  */
 #include "recurrent_back.h"
@@ -219,6 +219,7 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
     const tn_real *last = r->last_only ? gy : gy + (size_t)r->steps * n;
     job j = {.r = r,
              .k = tn_kernels_get(NULL),
+             .x = y->src[TN_SRC_X]->x,
              .w_ih = y->src[TN_SRC_WIH]->x,
              .w_hh = y->src[TN_SRC_WHH]->x,
              .gy = r->last_only ? NULL : gy,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A recurrent layer backward, the gradients of weights and biases: the transposed product of [x, 1, state, 1] by the
+ * A recurrent layer backward, the gradients of weights and biases: the transposed product of [x, state] by the
  * gradients of the step's products, piece by piece, as soon as a chunk has gone through a piece's steps.
  */
 #include "recurrent_back.h"
@@ -22,7 +22,7 @@ void tn_recurrent_weights_room(job *j, tn_tape *t) {
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
     if (r->bits) {
-        size_t lists = (size_t)tn_worker_slots() * (size_t)(r->in + 1);
+        size_t lists = (size_t)tn_worker_slots() * (size_t)r->in;
         j->len = tn_scratch(t, lists * sizeof *j->len);
         j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
         j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
@@ -43,7 +43,7 @@ static tn_real *result(const panel_job *q, int row) {
            + ((ptrdiff_t)row * r->blocks + q->g) * r->padded + q->u;
 }
 
-/* Rows lo..hi-1 of [x, 1, state], and of the piece's rows those from p to end. */
+/* Rows lo..hi-1 of the transposed gradient, [x, sums, state], by the piece's rows from p to end; lo is not the sums'. */
 static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end) {
     const tn_recurrent_piece *piece = q->piece;
     const tn_recurrent *r = piece->j->r;
@@ -53,7 +53,8 @@ static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_
         .w = q->w,
         .k = (int)(end - p),
         .columns = 1,
-        .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo + p * r->stride,
+        .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo - (lo > r->in)
+             + p * r->stride,
         .stride = r->stride,
         .panel = tn_recurrent_panel(piece, q->g, q->u, q->w, piece->t, piece->r0) + p * q->w,
         .c = result(q, lo),
@@ -65,7 +66,7 @@ static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_
 static void panel_lists(const panel_job *q) {
     const tn_recurrent_piece *piece = q->piece;
     const tn_recurrent *r = piece->j->r;
-    size_t list = (size_t)tn_worker() * (size_t)(r->in + 1);
+    size_t list = (size_t)tn_worker() * (size_t)r->in;
     piece->j->k->sparse_lists(
         &(tn_sparse_lists){.m = r->in,
                            .w = q->w,
@@ -94,7 +95,11 @@ static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
     /* the step that begins with a state of zeros adds nothing to the state's weights */
     if (r->from_zero && !r->reverse && piece->t == 0) from = piece->m;
     if (r->from_zero && r->reverse && piece->t + piece->steps == r->steps) to -= piece->m;
-    if (sparse && !finite(j, piece->group, g)) sparse = 0;
+    if (sparse && !finite(j, piece->group, g)) {
+        for (int t = piece->t; t < piece->t + piece->steps; t++)
+            tn_recurrent_put_x(r, j->k, j->x, piece->chunk, t);
+        sparse = 0;
+    }
     panel_job q = {.piece = piece, .g = g};
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
         q.w = tn_recurrent_units(r, j->k, q.u);
@@ -111,7 +116,7 @@ void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
     const tn_recurrent *r = j->r;
     int sparse = j->len && tn_recurrent_sparse(r, piece->chunk);
     if (sparse) {
-        size_t list = (size_t)tn_worker() * (size_t)(r->in + 1);
+        size_t list = (size_t)tn_worker() * (size_t)r->in;
         tn_recurrent_list(piece, j->len + list, j->at + list * TN_RECURRENT_PIECE,
                           j->v + list * TN_RECURRENT_PIECE);
     }
@@ -176,6 +181,8 @@ static void blas_chunk(const job *j, int row0, int begun) {
     const tn_recurrent *r = j->r;
     int all = (int)tn_recurrent_len_of(r, row0);
     const tn_real *first = j->dg + (ptrdiff_t)tn_recurrent_at(r, r->steps, 0, row0) * j->dg_row;
+    if (r->bits) /* forward ran on own kernels, which may have left x where it was */
+        for (int t = 0; t < r->steps; t++) tn_recurrent_put_x(r, j->k, j->x, row0 / r->each, t);
     for (int state = 0; state < 2; state++)
         for (int g = 0; g < r->gates; g++) {
             const tn_real *dg = first + (ptrdiff_t)tn_recurrent_block(r, g, state) * r->padded;

@@ -326,6 +326,7 @@
 #define tn_recurrent_mark tn64_recurrent_mark
 #define tn_recurrent_marked tn64_recurrent_marked
 #define tn_recurrent_op tn64_recurrent_op
+#define tn_recurrent_put_x tn64_recurrent_put_x
 #define tn_recurrent_run tn64_recurrent_run
 #define tn_recurrent_weights tn64_recurrent_weights
 #define tn_recurrent_weights_piece tn64_recurrent_weights_piece

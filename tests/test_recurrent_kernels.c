@@ -149,6 +149,7 @@ static void sparse_product(int m, int depth, int lists, int add) {
                                              .w = COLS,
                                              .words = words,
                                              .bits = bits,
+                                             .bits_row = words,
                                              .a = a,
                                              .b = b,
                                              .c = got,

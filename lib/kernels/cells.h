@@ -35,8 +35,8 @@ typedef struct {
 typedef void tn_cell_fn(const tn_cell_rows *);
 
 /*
- * C (m x w, row stride ldc) = A by one panel, k rows of w columns, or += with add; chains as gemm's. Element (i, p) of A
- * is at a[i * stride + p], or with columns at a[i + p * stride].
+ * C (m x w, row stride ldc) = A by one panel, k rows of w columns, or += with add; chains as gemm's, but that without
+ * add they begin with bias. Element (i, p) of A is at a[i * stride + p], or with columns at a[i + p * stride].
  */
 typedef struct {
     int m, w, k, columns;
@@ -46,18 +46,20 @@ typedef struct {
     tn_real *c;
     ptrdiff_t ldc;
     int add;
+    const tn_real *bias; /* w, or NULL: zeros */
     const void *soon[2]; /* memory that will be used soon, to be fetched meanwhile; or NULL */
     size_t soon_len[2];  /* bytes */
 } tn_panel_product;
 
 /*
- * C (m x w, w whole vectors) = A (m x k) by b, row strides ldc, stride and ldb: of row i of A the columns whose bits are
- * set, in ceil(k / 64) words from bits[i * words] on; the others are skipped.
+ * C (m x w, w whole vectors) = bias + A (m x k) by b, row strides ldc, stride and ldb: of row i of A the columns whose
+ * bits are set, in words = ceil(k / 64) words from bits[i * bits_row] on; the others are skipped.
  */
 typedef struct {
     int m, w, words;
     const uint64_t *bits;
-    const tn_real *a, *b;
+    ptrdiff_t bits_row;
+    const tn_real *a, *b, *bias;
     tn_real *c;
     ptrdiff_t stride, ldb, ldc;
 } tn_sparse_rows;

@@ -32,7 +32,7 @@ enum { PANEL_K = 160, FETCH_LINE = 64 };
 #define B_ONE(i, j)     V b_##j = vload(b + j * VL);
 
 #define ZERO(i, n)  VECTORS_##n(ZERO_ONE, i)
-#define LOAD(i, n)  VECTORS_##n(LOAD_ONE, i) from += ldc;
+#define LOAD(i, n)  VECTORS_##n(LOAD_ONE, i) from += from_row;
 #define STORE(i, n) VECTORS_##n(STORE_ONE, i) c += ldc;
 /* Row i of A is reached from every third row's pointer by what an address can add. */
 #define STEP(i, n)                                                                         \
@@ -48,17 +48,17 @@ enum { PANEL_K = 160, FETCH_LINE = 64 };
         EACH_##rows(STEP, n) b += n * VL, a_0 += next, a_3 += next, a_6 += next;         \
     }
 
-/* A in rows or, with columns, in columns of memory. Two steps a turn, and one line of what is fetched. */
+/* A in rows or, with columns, in columns of memory; C begins with what lies at from, or zeros. Two steps a turn, and one line of what is fetched. */
 #define TILE(rows, n)                                                                                        \
     static inline __attribute__((always_inline)) void any_##rows##_##n(                                      \
         int columns, int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c, ptrdiff_t ldc, \
-        int add, const char *far, ptrdiff_t far_step) {                                                      \
+        const tn_real *from, ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {                      \
         const ptrdiff_t next = columns ? stride : 1;                                                         \
-        const tn_real *from = c, *a_0 = a, *a_3 = a, *a_6 = a;                                               \
+        const tn_real *a_0 = a, *a_3 = a, *a_6 = a;                                                          \
         if (!columns && rows > 3) a_3 += 3 * stride;                                                         \
         if (!columns && rows > 6) a_6 += 6 * stride;                                                         \
         EACH_##rows(ZERO, n);                                                                                \
-        if (add) {                                                                                           \
+        if (from) {                                                                                          \
             EACH_##rows(LOAD, n)                                                                             \
         }                                                                                                    \
         for (int p = k / 2; p; p--, far += far_step) {                                                       \
@@ -72,18 +72,19 @@ enum { PANEL_K = 160, FETCH_LINE = 64 };
         EACH_##rows(STORE, n)                                                                                \
     }                                                                                                        \
     static void rows_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c,   \
-                                  ptrdiff_t ldc, int add, const char *far, ptrdiff_t far_step) {             \
-        any_##rows##_##n(0, k, a, stride, b, c, ldc, add, far, far_step);                                    \
+                                  ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row, const char *far,   \
+                                  ptrdiff_t far_step) {                                                      \
+        any_##rows##_##n(0, k, a, stride, b, c, ldc, from, from_row, far, far_step);                         \
     }                                                                                                        \
     static void columns_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b,            \
-                                     tn_real *c, ptrdiff_t ldc, int add, const char *far,                    \
-                                     ptrdiff_t far_step) {                                                   \
-        any_##rows##_##n(1, k, a, stride, b, c, ldc, add, far, far_step);                                    \
+                                     tn_real *c, ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row,     \
+                                     const char *far, ptrdiff_t far_step) {                                  \
+        any_##rows##_##n(1, k, a, stride, b, c, ldc, from, from_row, far, far_step);                         \
     } /* declared again, so that the macro ends with a semicolon */                                          \
     static tile_fn rows_##rows##_##n
 
 typedef void tile_fn(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c, ptrdiff_t ldc,
-                     int add, const char *far, ptrdiff_t far_step);
+                     const tn_real *from, ptrdiff_t from_row, const char *far, ptrdiff_t far_step);
 
 #define TILES(n) \
     TILE(1, n);  \
@@ -133,8 +134,8 @@ static stream stream_of(const void *memory, size_t len, int pairs) {
 }
 
 void tn_k_panel_product(const tn_panel_product *s) {
-    int blocks = (s->k + PANEL_K - 1) / PANEL_K, n = blocks * ((s->m + MR - 1) / MR), half = (n + 1) / 2,
-        done = 0;
+    int blocks = s->k > PANEL_K ? (s->k + PANEL_K - 1) / PANEL_K : 1, n = blocks * ((s->m + MR - 1) / MR),
+        half = (n + 1) / 2, done = 0;
     const ptrdiff_t row = s->columns ? 1 : s->stride, col = s->columns ? s->stride : 1;
     tile_fn *const *fn = tiles[s->columns][s->w / VL - 1];
     /* the first half of the tiles fetches soon[0], the others soon[1] */
@@ -144,10 +145,11 @@ void tn_k_panel_product(const tn_panel_product *s) {
         end = blocks == 1 ? s->k : (int)((long)s->k * (b + 1) / blocks);
         for (int i = 0, rows; i < s->m; i += rows, done++) {
             if (done == half) far = stream_of(s->soon[1], s->soon_len[1], (n - half) * pairs);
+            tn_real *c = s->c + i * s->ldc;
             rows = rows_of_tile(s->m - i);
-            fn[rows](end - p, s->a + i * row + p * col, s->stride, s->panel + (ptrdiff_t)p * s->w,
-                     s->c + i * s->ldc, s->ldc, s->add || b, far.step ? far.at : (const char *)s->panel,
-                     far.step);
+            fn[rows](end - p, s->a + i * row + p * col, s->stride, s->panel + (ptrdiff_t)p * s->w, c, s->ldc,
+                     b || s->add ? c : s->bias, b || s->add ? s->ldc : 0,
+                     far.step ? far.at : (const char *)s->panel, far.step);
             far.at += far.step * pairs;
         }
     }

@@ -24,6 +24,7 @@
 #define ZERO_B(i) V b_##i = vset1(0);
 #define LOAD_A(i) a_##i = vload(c + (i)*VL);
 #define LOAD_B(i) b_##i = vload(d + (i)*VL);
+#define BIAS_A(i) a_##i = vload(bias + (i)*VL);
 #define STEP_A(i) a_##i = vfma(x, vload(p + (i)*VL), a_##i);
 #define STEP_B(i) b_##i = vfma(y, vload(q + (i)*VL), b_##i);
 #define PUT_A(i)  vstore(c + (i)*VL, a_##i);
@@ -34,12 +35,15 @@
 enum { WORD = 64, MOST = 12 };
 
 typedef void row_fn(int words, const uint64_t *bits, const tn_real *a, const tn_real *b, ptrdiff_t ldb,
-                    tn_real *c);
+                    const tn_real *bias, tn_real *c);
 
 #define ROW(n)                                                                                              \
     static void row_##n(int words, const uint64_t *bits, const tn_real *a, const tn_real *b, ptrdiff_t ldb, \
-                        tn_real *c) {                                                                       \
+                        const tn_real *bias, tn_real *c) {                                                  \
         EACH_##n(ZERO_A);                                                                                   \
+        if (bias) {                                                                                         \
+            EACH_##n(BIAS_A)                                                                                \
+        }                                                                                                   \
         for (int q = 0; q < words; q++, a += WORD, b += WORD * ldb)                                         \
             for (uint64_t left = bits[q]; left; left &= left - 1) {                                         \
                 int at = __builtin_ctzll(left);                                                             \
@@ -72,8 +76,8 @@ void tn_k_sparse_rows(const tn_sparse_rows *s) {
         int left = (s->w - col) / VL;
         n = left < MOST ? left : MOST;
         for (int i = 0; i < s->m; i++)
-            row[n](s->words, s->bits + (ptrdiff_t)i * s->words, s->a + i * s->stride, s->b + col, s->ldb,
-                   s->c + i * s->ldc + col);
+            row[n](s->words, s->bits + i * s->bits_row, s->a + i * s->stride, s->b + col, s->ldb,
+                   s->bias ? s->bias + col : NULL, s->c + i * s->ldc + col);
     }
 }
 
