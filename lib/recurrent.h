@@ -26,7 +26,7 @@ typedef struct {
     int padded;        /* H filled up to whole vectors: units beyond H are 0 */
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
     int each;               /* rows of the batch a chunk, which goes through all steps on its own */
-    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride) */
+    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride), the last step's first */
     tn_real *c;             /* LSTM (T + 1, N, padded) */
     int kept_len;           /* reals a unit that the cell keeps */
     tn_real *kept;          /* (T, N, padded, kept_len) */
@@ -56,8 +56,13 @@ static inline size_t tn_recurrent_state(const tn_recurrent *r) {
 static inline int tn_recurrent_active(const tn_recurrent *r, int row, int step) {
     return !r->length || step < r->length[row];
 }
+/* Steps lie in memory as they go backward, and so do the edges: a step's own state, then the one that enters it. */
+static inline int tn_recurrent_back_at(const tn_recurrent *r, int step) {
+    return r->reverse ? step : r->steps - 1 - step;
+}
 static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int row) {
-    return r->edge + tn_recurrent_at(r, r->steps + 1, edge, row) * (size_t)r->stride;
+    int at = r->reverse ? edge : r->steps - edge;
+    return r->edge + tn_recurrent_at(r, r->steps + 1, at, row) * (size_t)r->stride;
 }
 
 static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) {

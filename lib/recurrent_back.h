@@ -19,11 +19,8 @@ typedef struct {
     tn_real *dx;
     int dx_add, dh0; /* dh0: the initial state's gradient is wanted */
     /* gradients of the weights */
-    tn_real *turned; /* own kernels: of each group of chunks (I + 1 + padded, blocks padded), transposed */
+    tn_real *turned;       /* own kernels: of each group of chunks (I + 1 + padded, dg_row), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
-    int *len;              /* of each worker: room for a piece's lists of x; or NULL */
-    unsigned char *at;
-    tn_real *v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
@@ -37,12 +34,10 @@ typedef struct {
     const tn_recurrent_back *j;
     int group, chunk;
     int r0, m;       /* the chunk's rows */
-    int t, steps;    /* the first step in time, how many */
+    int t, steps;    /* the step that goes backward first, how many */
     int begun;       /* the group's part holds something */
-    tn_real *panels; /* block by block, panel by panel of units a row a row of all steps */
+    tn_real *panels; /* block by block, panel by panel of units a row a row of the steps */
 } tn_recurrent_piece;
-/* Of each column of x the rows of a piece where it is not 0, in room for all of them: a marked chunk. */
-void tn_recurrent_list(const tn_recurrent_piece *, int *len, unsigned char *at, tn_real *v);
 
 static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
     int steps = TN_RECURRENT_PIECE / r->each;
@@ -71,7 +66,8 @@ static inline size_t tn_recurrent_len_of(const tn_recurrent *r, int row) {
 /* Where rows from i on stand at a step in the panel of units u...u+w-1 of a block of dg. */
 static inline tn_real *tn_recurrent_panel(const tn_recurrent_piece *p, int block, int u, int w, int t,
                                           int i) {
-    ptrdiff_t all = (ptrdiff_t)p->steps * p->m, row = (ptrdiff_t)(t - p->t) * p->m + (i - p->r0);
+    ptrdiff_t all = (ptrdiff_t)p->steps * p->m,
+              row = (ptrdiff_t)(p->j->r->reverse ? t - p->t : p->t - t) * p->m + (i - p->r0);
     return p->panels + all * ((ptrdiff_t)block * p->j->r->padded + u) + row * w;
 }
 
@@ -98,16 +94,20 @@ static inline int tn_recurrent_group(const tn_recurrent *r, int group) {
 }
 
 /* Reals of one group's part of turned, and in it the sums of dg: the biases' gradients. */
-static inline size_t tn_recurrent_part(const tn_recurrent *r) {
-    return (size_t)(r->in + 1 + r->padded) * (size_t)(r->blocks * r->padded);
+static inline size_t tn_recurrent_part(const tn_recurrent_back *j) {
+    return (size_t)(j->r->in + 1 + j->r->padded) * (size_t)j->dg_row;
 }
 static inline tn_real *tn_recurrent_sums(const tn_recurrent_back *j, int group) {
-    return j->turned + (size_t)group * tn_recurrent_part(j->r)
-           + (ptrdiff_t)j->r->in * j->r->blocks * j->r->padded;
+    return j->turned + (size_t)group * tn_recurrent_part(j) + j->r->in * j->dg_row;
 }
 
-/* Room for the weights' gradients; the part of a piece; all of it together. */
+/*
+ * Room for the weights' gradients; where a group begins; the part of a step of a piece, its gradients still in dg: x of
+ * a marked chunk; the part of a piece; all of it together.
+ */
 void tn_recurrent_weights_room(tn_recurrent_back *, tn_tape *);
+void tn_recurrent_weights_begin(const tn_recurrent_back *, int group);
+void tn_recurrent_weights_step(const tn_recurrent_piece *, int t);
 void tn_recurrent_weights_piece(const tn_recurrent_piece *);
 void tn_recurrent_weights(tn_recurrent_back *);
 #endif

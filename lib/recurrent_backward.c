@@ -110,7 +110,8 @@ static void input_product(const job *j, int m, const tn_real *dg, tn_real *dx, p
 static void cells(const piece *q, int t, int r0, int r1, tn_real *sum) {
     const job *j = q->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, t, r0), each = j->k->cell_kept[r->cell];
+    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, tn_recurrent_back_at(r, t), r0),
+              each = j->k->cell_kept[r->cell];
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         tn_cell_rows s = {.rows = r1 - r0, .units = w, .h_row = r->stride, .c_row = r->padded};
@@ -135,7 +136,7 @@ static void cells(const piece *q, int t, int r0, int r1, tn_real *sum) {
 static void no_cells(const piece *q, int t, int i) {
     const job *j = q->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, t, i);
+    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, tn_recurrent_back_at(r, t), i);
     memset(j->dg + (j->panels ? i : row) * j->dg_row, 0, (size_t)(r->blocks * r->padded) * sizeof *j->dg);
     for (int b = 0; j->panels && b < r->blocks; b++)
         for (int u = 0, w; u < r->padded; u += w) {
@@ -160,8 +161,9 @@ static void back_step(const piece *q, int t, int first, tn_real *sum) {
         else
             no_cells(q, t, i);
     }
-    size_t row = tn_recurrent_at(r, r->steps, t, r0);
+    size_t row = tn_recurrent_at(r, r->steps, tn_recurrent_back_at(r, t), r0);
     const tn_real *dg = j->dg + (j->panels ? r0 : (ptrdiff_t)row) * j->dg_row;
+    if (j->turned) tn_recurrent_weights_step(q, t);
     if (!first || j->dh0) state_product(q, t, dg);
     if (!j->dx) return;
     ptrdiff_t x_step = r->rows_first ? r->in : (ptrdiff_t)r->rows * r->in,
@@ -190,9 +192,8 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
     if (j->dc) put_rows(r, j->gc_n, r0, r1, j->dc);
     for (int left = r->steps; left > 0; left -= q.steps, q.begun = 1) {
         q.steps = left < most ? left : most;
-        q.t = r->reverse ? r->steps - left : left - q.steps;
-        for (int i = 0; i < q.steps; i++)
-            back_step(&q, r->reverse ? q.t + i : q.t + q.steps - 1 - i, left - i == 1, sum);
+        q.t = r->reverse ? r->steps - left : left - 1;
+        for (int i = 0; i < q.steps; i++) back_step(&q, r->reverse ? q.t + i : q.t - i, left - i == 1, sum);
         if (j->turned) tn_recurrent_weights_piece(&q);
     }
 }
@@ -200,8 +201,7 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
 static void backward_group(void *arg, int group) {
     const job *j = arg;
     int first = tn_recurrent_group(j->r, group), end = tn_recurrent_group(j->r, group + 1);
-    tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
-    if (sum) memset(sum, 0, (size_t)(j->r->blocks * j->r->padded) * sizeof *sum);
+    if (j->turned) tn_recurrent_weights_begin(j, group);
     for (int chunk = first; chunk < end; chunk++) backward_chunk(j, group, chunk, chunk > first);
 }
 

@@ -18,15 +18,16 @@ static int end_row(const tn_recurrent *r, int block) {
 void tn_recurrent_weights_room(job *j, tn_tape *t) {
     const tn_recurrent *r = j->r;
     if (!j->panels) return;
-    size_t bytes = tn_recurrent_part(r) * sizeof *j->turned;
+    size_t bytes = tn_recurrent_part(j) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
-    if (r->bits) {
-        size_t lists = (size_t)tn_worker_slots() * (size_t)r->in;
-        j->len = tn_scratch(t, lists * sizeof *j->len);
-        j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
-        j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
-    }
+}
+
+/* x's part and the sums are only ever added to. */
+void tn_recurrent_weights_begin(const job *j, int group) {
+    const tn_recurrent *r = j->r;
+    memset(j->turned + (size_t)group * tn_recurrent_part(j), 0,
+           (size_t)(r->in + 1) * (size_t)j->dg_row * sizeof *j->turned);
 }
 
 /* ---- a piece's part ---- */
@@ -39,8 +40,8 @@ typedef struct {
 
 static tn_real *result(const panel_job *q, int row) {
     const tn_recurrent *r = q->piece->j->r;
-    return q->piece->j->turned + (size_t)q->piece->group * tn_recurrent_part(r)
-           + ((ptrdiff_t)row * r->blocks + q->g) * r->padded + q->u;
+    return q->piece->j->turned + (size_t)q->piece->group * tn_recurrent_part(q->piece->j)
+           + row * q->piece->j->dg_row + (ptrdiff_t)q->g * r->padded + q->u;
 }
 
 /* Rows lo..hi-1 of the transposed gradient, [x, sums, state], by the piece's rows from p to end; lo is not the sums'. */
@@ -58,26 +59,8 @@ static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_
         .stride = r->stride,
         .panel = tn_recurrent_panel(piece, q->g, q->u, q->w, piece->t, piece->r0) + p * q->w,
         .c = result(q, lo),
-        .ldc = (ptrdiff_t)r->blocks * r->padded,
-        .add = piece->begun});
-}
-
-/* x's rows, through the lists of this worker. */
-static void panel_lists(const panel_job *q) {
-    const tn_recurrent_piece *piece = q->piece;
-    const tn_recurrent *r = piece->j->r;
-    size_t list = (size_t)tn_worker() * (size_t)r->in;
-    piece->j->k->sparse_lists(
-        &(tn_sparse_lists){.m = r->in,
-                           .w = q->w,
-                           .len = piece->j->len + list,
-                           .at = piece->j->at + list * TN_RECURRENT_PIECE,
-                           .v = piece->j->v + list * TN_RECURRENT_PIECE,
-                           .each = TN_RECURRENT_PIECE,
-                           .b = tn_recurrent_panel(piece, q->g, q->u, q->w, piece->t, piece->r0),
-                           .c = result(q, 0),
-                           .ldc = (ptrdiff_t)r->blocks * r->padded,
-                           .add = piece->begun});
+        .ldc = piece->j->dg_row,
+        .add = lo < r->in || piece->begun});
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
@@ -88,38 +71,59 @@ static int finite(const job *j, int group, int g) {
     return !bad;
 }
 
-static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
+/* The rows of x of block g that a step adds to, though x is mostly zeros: the other factor is not finite. */
+static void step_block(const tn_recurrent_piece *piece, int t, int g) {
+    const tn_recurrent *r = piece->j->r;
+    panel_job q = {.piece = piece, .g = g};
+    ptrdiff_t first = (ptrdiff_t)(r->reverse ? t - piece->t : piece->t - t) * piece->m;
+    tn_recurrent_put_x(r, piece->j->k, piece->j->x, piece->chunk, t);
+    for (q.u = 0; q.u < r->padded; q.u += q.w) {
+        q.w = tn_recurrent_units(r, piece->j->k, q.u);
+        panel_rows(&q, 0, r->in, first, first + piece->m);
+    }
+}
+
+void tn_recurrent_weights_step(const tn_recurrent_piece *piece, int t) {
     const job *j = piece->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t from = 0, to = (ptrdiff_t)piece->steps * piece->m, end = to;
-    /* the step that begins with a state of zeros adds nothing to the state's weights */
-    if (r->from_zero && !r->reverse && piece->t == 0) from = piece->m;
-    if (r->from_zero && r->reverse && piece->t + piece->steps == r->steps) to -= piece->m;
-    if (sparse && !finite(j, piece->group, g)) {
-        for (int t = piece->t; t < piece->t + piece->steps; t++)
-            tn_recurrent_put_x(r, j->k, j->x, piece->chunk, t);
-        sparse = 0;
+    int blocks = r->cell == TN_GRU ? 3 : r->blocks; /* that meet x */
+    tn_sparse_rows all, s;
+    if (!tn_recurrent_sparse(r, piece->chunk)) return;
+    tn_recurrent_marked(r, j->x, piece->chunk, t, &all);
+    all.ldb = all.ldc = j->dg_row;
+    all.next = (r->rows_first ? 1 : r->rows) * (r->reverse ? 1 : -1) * (ptrdiff_t)r->in;
+    for (int g = 0, n; g < blocks; g += n) {
+        for (n = 0; g + n < blocks && finite(j, piece->group, g + n);) n++;
+        s = all, s.w = n * r->padded;
+        s.b = j->dg + piece->r0 * j->dg_row + (ptrdiff_t)g * r->padded;
+        s.c = j->turned + (size_t)piece->group * tn_recurrent_part(j) + (ptrdiff_t)g * r->padded;
+        if (!r->length) j->k->sparse_outer(&s);
+        for (int i = 0; r->length && i < piece->m; i++) {
+            if (!tn_recurrent_active(r, piece->r0 + i, t)) continue;
+            tn_sparse_rows one = s;
+            one.m = 1, one.bits += i * s.bits_row, one.a += i * s.stride, one.b += i * s.ldb;
+            j->k->sparse_outer(&one);
+        }
+        if (g + n < blocks) step_block(piece, t, g + n), n++;
     }
+}
+
+static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
+    const tn_recurrent *r = piece->j->r;
+    ptrdiff_t end = (ptrdiff_t)piece->steps * piece->m, to = end;
+    /* the step that begins with a state of zeros adds nothing to the state's weights */
+    if (r->from_zero && tn_recurrent_back_at(r, piece->t) + piece->steps == r->steps) to -= piece->m;
     panel_job q = {.piece = piece, .g = g};
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
-        q.w = tn_recurrent_units(r, j->k, q.u);
-        if (first_row(r, g) == 0 && sparse)
-            panel_lists(&q);
-        else
-            panel_rows(&q, first_row(r, g), r->in, 0, end);
-        panel_rows(&q, r->in + 1, end_row(r, g), from, to);
+        q.w = tn_recurrent_units(r, piece->j->k, q.u);
+        if (!sparse) panel_rows(&q, first_row(r, g), r->in, 0, end);
+        panel_rows(&q, r->in + 1, end_row(r, g), 0, to);
     }
 }
 
 void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
-    const job *j = piece->j;
-    const tn_recurrent *r = j->r;
-    int sparse = j->len && tn_recurrent_sparse(r, piece->chunk);
-    if (sparse) {
-        size_t list = (size_t)tn_worker() * (size_t)r->in;
-        tn_recurrent_list(piece, j->len + list, j->at + list * TN_RECURRENT_PIECE,
-                          j->v + list * TN_RECURRENT_PIECE);
-    }
+    const tn_recurrent *r = piece->j->r;
+    int sparse = tn_recurrent_sparse(r, piece->chunk);
     for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse);
 }
 
@@ -131,7 +135,7 @@ static void turn_back(const job *j, int state, int g, int a, int b) {
     int src = state ? TN_SRC_WHH : TN_SRC_WIH, dim = state ? r->hidden : r->in;
     if (b > dim) b = dim;
     if (!(j->need >> src & 1) || a >= b) return;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, at = a + (state ? r->in + 1 : 0), n = b - a;
+    ptrdiff_t row = j->dg_row, at = a + (state ? r->in + 1 : 0), n = b - a;
     const tn_real *from = j->turned + at * row + (ptrdiff_t)tn_recurrent_block(r, g, state) * r->padded;
     tn_real *to = j->gx[src] + (ptrdiff_t)g * r->hidden * dim + a;
     if (!(j->add >> src & 1)) {
@@ -155,9 +159,9 @@ static void sum_piece(void *arg, int chunk) {
     int lo = first_row(r, block), n = end_row(r, block) - lo, a = lo + n * i / PIECES,
         b = lo + n * (i + 1) / PIECES;
     for (int row = a; row < b; row++) {
-        tn_real *sum = j->turned + ((size_t)row * (size_t)r->blocks + (size_t)block) * (size_t)r->padded;
+        tn_real *sum = j->turned + row * j->dg_row + (ptrdiff_t)block * r->padded;
         for (int q = 1; q < groups; q++)
-            j->k->accumulate((size_t)r->padded, sum + (size_t)q * tn_recurrent_part(r), sum);
+            j->k->accumulate((size_t)r->padded, sum + (size_t)q * tn_recurrent_part(j), sum);
     }
     for (int g = 0; g < r->gates; g++) {
         if (a < x && tn_recurrent_block(r, g, 0) == block) turn_back(j, 0, g, a, b < x ? b : x);
@@ -189,19 +193,19 @@ static void blas_chunk(const job *j, int row0, int begun) {
             int w = state ? TN_SRC_WHH : TN_SRC_WIH, b = state ? TN_SRC_BHH : TN_SRC_BIH,
                 n = state ? r->hidden : r->in;
             if (j->need >> w & 1)
-                tn_gemm(
-                    &(tn_gemm_args){.m = r->hidden,
-                                    .n = n,
-                                    .k = all,
-                                    .a = dg,
-                                    .ars = 1,
-                                    .acs = j->dg_row,
-                                    .b = tn_recurrent_edge(r, r->reverse, row0) + (state ? r->h_at : r->x_at),
-                                    .brs = r->stride,
-                                    .bcs = 1,
-                                    .c = j->gx[w] + (ptrdiff_t)g * r->hidden * n,
-                                    .ldc = n,
-                                    .add = begun || j->add >> w & 1});
+                tn_gemm(&(tn_gemm_args){.m = r->hidden,
+                                        .n = n,
+                                        .k = all,
+                                        .a = dg,
+                                        .ars = 1,
+                                        .acs = j->dg_row,
+                                        .b = tn_recurrent_edge(r, r->reverse ? 1 : r->steps - 1, row0)
+                                             + (state ? r->h_at : r->x_at),
+                                        .brs = r->stride,
+                                        .bcs = 1,
+                                        .c = j->gx[w] + (ptrdiff_t)g * r->hidden * n,
+                                        .ldc = n,
+                                        .add = begun || j->add >> w & 1});
             if (j->need >> b & 1)
                 j->k->col_sum(all, r->hidden, dg, j->dg_row, begun || j->add >> b & 1,
                               j->gx[b] + (ptrdiff_t)g * r->hidden);
