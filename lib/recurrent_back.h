@@ -12,8 +12,8 @@ typedef struct {
     const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
     tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
     tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
-    tn_real *dg;                     /* a row a row of the batch; OpenBLAS: chunk by chunk, of each step */
-    tn_real *panels;                 /* own kernels: of each worker, a piece's dg as panels */
+    tn_real *
+        dg; /* rows of gradients of products; own kernels: of each worker, a piece; OpenBLAS: chunk by chunk, all steps */
     ptrdiff_t dg_row;
     tn_real *dh, *dc; /* (N, padded) */
     tn_real *dx;
@@ -33,19 +33,19 @@ enum { TN_RECURRENT_PIECE = 112 }; /* rows, at most */
 typedef struct {
     const tn_recurrent_back *j;
     int group, chunk;
-    int r0, m;       /* the chunk's rows */
-    int t, steps;    /* the step that goes backward first, how many */
-    int begun;       /* the group's part holds something */
-    tn_real *panels; /* block by block, panel by panel of units a row a row of the steps */
+    int r0, m;    /* the chunk's rows */
+    int t, steps; /* the step that goes backward first, how many */
+    int begun;    /* the group's part holds something */
+    tn_real *dg;  /* of the steps, as they go backward, and their rows */
 } tn_recurrent_piece;
 
 static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
     int steps = TN_RECURRENT_PIECE / r->each;
     return steps < r->steps ? steps : r->steps;
 }
-/* Reals of a piece's panels. */
-static inline size_t tn_recurrent_panels_len(const tn_recurrent *r) {
-    return (size_t)(tn_recurrent_piece_steps(r) * r->each) * (size_t)(r->blocks * r->padded);
+/* Rows of a piece, at most. */
+static inline size_t tn_recurrent_piece_rows(const tn_recurrent *r) {
+    return (size_t)tn_recurrent_piece_steps(r) * (size_t)r->each;
 }
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */
@@ -63,12 +63,12 @@ static inline size_t tn_recurrent_len_of(const tn_recurrent *r, int row) {
     return (size_t)m * (size_t)r->steps;
 }
 
-/* Where rows from i on stand at a step in the panel of units u...u+w-1 of a block of dg. */
-static inline tn_real *tn_recurrent_panel(const tn_recurrent_piece *p, int block, int u, int w, int t,
-                                          int i) {
-    ptrdiff_t all = (ptrdiff_t)p->steps * p->m,
-              row = (ptrdiff_t)(p->j->r->reverse ? t - p->t : p->t - t) * p->m + (i - p->r0);
-    return p->panels + all * ((ptrdiff_t)block * p->j->r->padded + u) + row * w;
+/* Row i of the batch at a step, among the rows of a piece. */
+static inline ptrdiff_t tn_recurrent_piece_row(const tn_recurrent_piece *p, int t, int i) {
+    return (ptrdiff_t)(p->j->r->reverse ? t - p->t : p->t - t) * p->m + (i - p->r0);
+}
+static inline tn_real *tn_recurrent_dg(const tn_recurrent_piece *p, int t, int i) {
+    return p->dg + tn_recurrent_piece_row(p, t, i) * p->j->dg_row;
 }
 
 /* n numbers to a gradient. */

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A recurrent layer backward. Chunks of rows go back through all time steps on their own, as forward; the gradients of
- * the products that the cells leave go at once, from the cache, into the state's and the input's, and are stored a second
- * time as the packed right factor of a product over some steps and their rows, whose left factor [x, state] forward
- * has left: the gradients of weights and biases.
+ * the products that the cells leave go at once, from the cache, into the state's and the input's, and wait there for a
+ * product over some steps and their rows, whose left factor [x, state] forward has left: the gradients of the weights.
  */
 #include "recurrent_back.h"
 
@@ -57,7 +56,7 @@ static void state_product(const piece *q, int t, const tn_real *dg) {
     const tn_recurrent *r = j->r;
     tn_real *dh = j->dh + (ptrdiff_t)q->r0 * r->padded;
     ptrdiff_t h = r->hidden;
-    if (!j->panels) {
+    if (!j->packed_hh) {
         for (int g = 0; g < r->gates; g++)
             tn_gemm_serial(&(tn_gemm_args){.m = q->m,
                                            .n = r->hidden,
@@ -101,7 +100,7 @@ static void input_product(const job *j, int m, const tn_real *dg, tn_real *dx, p
                             .b = j->w_ih + (ptrdiff_t)g * r->hidden * r->in,
                             .brs = r->in,
                             .bcs = 1,
-                            .packed_b = j->panels ? j->packed_ih + (size_t)g * packed_gate_len(r) : NULL,
+                            .packed_b = j->packed_ih ? j->packed_ih + (size_t)g * packed_gate_len(r) : NULL,
                             .c = dx,
                             .ldc = ldc,
                             .add = j->dx_add || g});
@@ -110,39 +109,22 @@ static void input_product(const job *j, int m, const tn_real *dg, tn_real *dx, p
 static void cells(const piece *q, int t, int r0, int r1, tn_real *sum) {
     const job *j = q->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, tn_recurrent_back_at(r, t), r0),
-              each = j->k->cell_kept[r->cell];
-    for (int u = 0, w; u < r->padded; u += w) {
-        w = tn_recurrent_units(r, j->k, u);
-        tn_cell_rows s = {.rows = r1 - r0, .units = w, .h_row = r->stride, .c_row = r->padded};
-        s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + u;
-        s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + u;
-        s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded + u;
-        if (r->c) s.c0 = tn_recurrent_c(r, t + r->reverse, r0) + u;
-        if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded + u;
-        if (r->kept) s.kept_row = each * r->padded, s.kept = tn_recurrent_kept(r, t, r0) + u * each;
-        if (sum) s.sum = sum + u, s.sum_block = r->padded;
-        s.dg_row = j->dg_row, s.dg_block = r->padded;
-        s.dg = j->dg + (j->panels ? r0 : row) * s.dg_row + u;
-        if (j->panels) {
-            s.panel_row = w, s.panel_block = (ptrdiff_t)q->steps * q->m * r->padded;
-            s.panel = tn_recurrent_panel(q, 0, u, w, t, r0);
-        }
-        j->k->cell_back[r->cell](&s);
-    }
+    tn_cell_rows s = {.rows = r1 - r0, .units = r->padded, .h_row = r->stride, .c_row = r->padded};
+    s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at;
+    s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at;
+    s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded;
+    if (r->c) s.c0 = tn_recurrent_c(r, t + r->reverse, r0);
+    if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded;
+    if (r->kept) s.kept_row = (ptrdiff_t)r->kept_len * r->padded, s.kept = tn_recurrent_kept(r, t, r0);
+    if (sum) s.sum = sum, s.sum_block = r->padded;
+    s.dg_row = j->dg_row, s.dg_block = r->padded, s.dg = tn_recurrent_dg(q, t, r0);
+    j->k->cell_back[r->cell](&s);
 }
 
 /* Beyond its length a row has no gradient of a product, and the state's waits. */
 static void no_cells(const piece *q, int t, int i) {
-    const job *j = q->j;
-    const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, tn_recurrent_back_at(r, t), i);
-    memset(j->dg + (j->panels ? i : row) * j->dg_row, 0, (size_t)(r->blocks * r->padded) * sizeof *j->dg);
-    for (int b = 0; j->panels && b < r->blocks; b++)
-        for (int u = 0, w; u < r->padded; u += w) {
-            w = tn_recurrent_units(r, j->k, u);
-            memset(tn_recurrent_panel(q, b, u, w, t, i), 0, (size_t)w * sizeof *j->panels);
-        }
+    const tn_recurrent *r = q->j->r;
+    memset(tn_recurrent_dg(q, t, i), 0, (size_t)(r->blocks * r->padded) * sizeof *q->dg);
 }
 
 static void back_step(const piece *q, int t, int first, tn_real *sum) {
@@ -161,8 +143,7 @@ static void back_step(const piece *q, int t, int first, tn_real *sum) {
         else
             no_cells(q, t, i);
     }
-    size_t row = tn_recurrent_at(r, r->steps, tn_recurrent_back_at(r, t), r0);
-    const tn_real *dg = j->dg + (j->panels ? r0 : (ptrdiff_t)row) * j->dg_row;
+    const tn_real *dg = tn_recurrent_dg(q, t, r0);
     if (j->turned) tn_recurrent_weights_step(q, t);
     if (!first || j->dh0) state_product(q, t, dg);
     if (!j->dx) return;
@@ -187,12 +168,14 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
         most = tn_recurrent_piece_steps(r);
     tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
     piece q = {.j = j, .group = group, .chunk = chunk, .r0 = r0, .m = r1 - r0, .begun = begun};
-    if (j->panels) q.panels = j->panels + (size_t)tn_worker() * tn_recurrent_panels_len(r);
+    if (j->packed_hh) q.dg = j->dg + (size_t)tn_worker() * tn_recurrent_piece_rows(r) * (size_t)j->dg_row;
     put_rows(r, j->gh_n, r0, r1, j->dh);
     if (j->dc) put_rows(r, j->gc_n, r0, r1, j->dc);
     for (int left = r->steps; left > 0; left -= q.steps, q.begun = 1) {
         q.steps = left < most ? left : most;
         q.t = r->reverse ? r->steps - left : left - 1;
+        if (!j->packed_hh)
+            q.dg = j->dg + (ptrdiff_t)tn_recurrent_at(r, r->steps, r->steps - left, r0) * j->dg_row;
         for (int i = 0; i < q.steps; i++) back_step(&q, r->reverse ? q.t + i : q.t - i, left - i == 1, sum);
         if (j->turned) tn_recurrent_weights_piece(&q);
     }
@@ -236,8 +219,8 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
     j.dg_row = (ptrdiff_t)row + 16; /* rows whole pages apart would crowd into one set of the cache */
     if (tn_gemm_own()) {
         size_t gates = (size_t)r->gates * sizeof(tn_real);
-        j.dg = tn_scratch(t, (size_t)r->rows * (size_t)j.dg_row * sizeof *j.dg);
-        j.panels = tn_scratch(t, (size_t)tn_worker_slots() * tn_recurrent_panels_len(r) * sizeof *j.panels);
+        j.dg = tn_scratch(t, (size_t)tn_worker_slots() * tn_recurrent_piece_rows(r) * (size_t)j.dg_row
+                                 * sizeof *j.dg);
         j.packed_hh = tn_scratch(t, (size_t)r->hidden * (size_t)r->padded * gates);
         if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r) * gates);
         tn_parallel(r->gates, pack_gate, &j);

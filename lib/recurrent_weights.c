@@ -17,7 +17,7 @@ static int end_row(const tn_recurrent *r, int block) {
 
 void tn_recurrent_weights_room(job *j, tn_tape *t) {
     const tn_recurrent *r = j->r;
-    if (!j->panels) return;
+    if (!j->packed_hh) return;
     size_t bytes = tn_recurrent_part(j) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
@@ -49,18 +49,19 @@ static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_
     const tn_recurrent_piece *piece = q->piece;
     const tn_recurrent *r = piece->j->r;
     if (lo >= hi || p >= end) return;
-    piece->j->k->panel_product(&(tn_panel_product){
-        .m = hi - lo,
-        .w = q->w,
-        .k = (int)(end - p),
-        .columns = 1,
-        .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo - (lo > r->in)
-             + p * r->stride,
-        .stride = r->stride,
-        .panel = tn_recurrent_panel(piece, q->g, q->u, q->w, piece->t, piece->r0) + p * q->w,
-        .c = result(q, lo),
-        .ldc = piece->j->dg_row,
-        .add = lo < r->in || piece->begun});
+    piece->j->k->panel_product(
+        &(tn_panel_product){.m = hi - lo,
+                            .w = q->w,
+                            .k = (int)(end - p),
+                            .columns = 1,
+                            .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo
+                                 - (lo > r->in) + p * r->stride,
+                            .stride = r->stride,
+                            .panel = piece->dg + p * piece->j->dg_row + (ptrdiff_t)q->g * r->padded + q->u,
+                            .panel_row = piece->j->dg_row,
+                            .c = result(q, lo),
+                            .ldc = piece->j->dg_row,
+                            .add = lo < r->in || piece->begun});
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
@@ -75,7 +76,7 @@ static int finite(const job *j, int group, int g) {
 static void step_block(const tn_recurrent_piece *piece, int t, int g) {
     const tn_recurrent *r = piece->j->r;
     panel_job q = {.piece = piece, .g = g};
-    ptrdiff_t first = (ptrdiff_t)(r->reverse ? t - piece->t : piece->t - t) * piece->m;
+    ptrdiff_t first = tn_recurrent_piece_row(piece, t, piece->r0);
     tn_recurrent_put_x(r, piece->j->k, piece->j->x, piece->chunk, t);
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
         q.w = tn_recurrent_units(r, piece->j->k, q.u);
@@ -95,7 +96,7 @@ void tn_recurrent_weights_step(const tn_recurrent_piece *piece, int t) {
     for (int g = 0, n; g < blocks; g += n) {
         for (n = 0; g + n < blocks && finite(j, piece->group, g + n);) n++;
         s = all, s.w = n * r->padded;
-        s.b = j->dg + piece->r0 * j->dg_row + (ptrdiff_t)g * r->padded;
+        s.b = tn_recurrent_dg(piece, t, piece->r0) + (ptrdiff_t)g * r->padded;
         s.c = j->turned + (size_t)piece->group * tn_recurrent_part(j) + (ptrdiff_t)g * r->padded;
         if (!r->length) j->k->sparse_outer(&s);
         for (int i = 0; r->length && i < piece->m; i++) {

@@ -62,7 +62,9 @@ static void by_panels(const tn_kernels_t *k, int m, int depth, int columns, cons
         if (w > k->panel) w = k->panel;
         for (int p = 0; p < depth; p++) memcpy(panel + p * w, b + p * COLS + u, (size_t)w * sizeof *b);
         tn_panel_product s = {.m = m, .w = w, .k = depth, .columns = columns, .a = a, .stride = stride};
-        s.panel = panel, s.c = c + u, s.ldc = LDC, s.add = add;
+        s.panel = panel;
+        if (columns && turn % 2) s.panel = b + u, s.panel_row = COLS;
+        s.c = c + u, s.ldc = LDC, s.add = add;
         if (turn % 2) s.soon[0] = b, s.soon_len[0] = 1000, s.soon[1] = a, s.soon_len[1] = (size_t)(turn * 40);
         k->panel_product(&s);
     }

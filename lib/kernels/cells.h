@@ -43,6 +43,7 @@ typedef struct {
     const tn_real *a;
     ptrdiff_t stride;
     const tn_real *panel;
+    ptrdiff_t panel_row; /* with columns: from a row of the panel to the next; 0: w */
     tn_real *c;
     ptrdiff_t ldc;
     int add;

@@ -42,17 +42,20 @@ enum { PANEL_K = 160, FETCH_LINE = 64 };
     }
 /* The compiler is not to see how a pointer came about: gcc would keep eight of them, and spill half. */
 #define HIDE(p) __asm__("" : "+r"(p))
-#define ONE_STEP(rows, n)                                                                \
-    {                                                                                    \
-        VECTORS_##n(B_ONE, ) if (columns) __builtin_prefetch(a_0 + rows + MR - 1, 0, 3); \
-        EACH_##rows(STEP, n) b += n * VL, a_0 += next, a_3 += next, a_6 += next;         \
+#define ONE_STEP(rows, n)                                                                        \
+    {                                                                                            \
+        VECTORS_##n(B_ONE, ) if (columns) __builtin_prefetch(a_0 + rows + MR - 1, 0, 3);         \
+        EACH_##rows(STEP, n) b += columns ? ldb : n * VL, a_0 += next, a_3 += next, a_6 += next; \
     }
 
-/* A in rows or, with columns, in columns of memory; C begins with what lies at from, or zeros. Two steps a turn, and one line of what is fetched. */
+/*
+ * A in rows or, with columns, in columns of memory, and then b's rows may lie apart; C begins with what lies at from, or
+ * zeros. Two steps a turn, and one line of what is fetched.
+ */
 #define TILE(rows, n)                                                                                        \
     static inline __attribute__((always_inline)) void any_##rows##_##n(                                      \
-        int columns, int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c, ptrdiff_t ldc, \
-        const tn_real *from, ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {                      \
+        int columns, int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, ptrdiff_t ldb, tn_real *c, \
+        ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {       \
         const ptrdiff_t next = columns ? stride : 1;                                                         \
         const tn_real *a_0 = a, *a_3 = a, *a_6 = a;                                                          \
         if (!columns && rows > 3) a_3 += 3 * stride;                                                         \
@@ -71,20 +74,21 @@ enum { PANEL_K = 160, FETCH_LINE = 64 };
         if (k % 2) ONE_STEP(rows, n)                                                                         \
         EACH_##rows(STORE, n)                                                                                \
     }                                                                                                        \
-    static void rows_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c,   \
-                                  ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row, const char *far,   \
-                                  ptrdiff_t far_step) {                                                      \
-        any_##rows##_##n(0, k, a, stride, b, c, ldc, from, from_row, far, far_step);                         \
+    static void rows_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b,               \
+                                  ptrdiff_t ldb, tn_real *c, ptrdiff_t ldc, const tn_real *from,             \
+                                  ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {                 \
+        any_##rows##_##n(0, k, a, stride, b, ldb, c, ldc, from, from_row, far, far_step);                    \
     }                                                                                                        \
     static void columns_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b,            \
-                                     tn_real *c, ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row,     \
-                                     const char *far, ptrdiff_t far_step) {                                  \
-        any_##rows##_##n(1, k, a, stride, b, c, ldc, from, from_row, far, far_step);                         \
+                                     ptrdiff_t ldb, tn_real *c, ptrdiff_t ldc, const tn_real *from,          \
+                                     ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {              \
+        any_##rows##_##n(1, k, a, stride, b, ldb, c, ldc, from, from_row, far, far_step);                    \
     } /* declared again, so that the macro ends with a semicolon */                                          \
     static tile_fn rows_##rows##_##n
 
-typedef void tile_fn(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c, ptrdiff_t ldc,
-                     const tn_real *from, ptrdiff_t from_row, const char *far, ptrdiff_t far_step);
+typedef void tile_fn(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, ptrdiff_t ldb, tn_real *c,
+                     ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row, const char *far,
+                     ptrdiff_t far_step);
 
 #define TILES(n) \
     TILE(1, n);  \
@@ -137,6 +141,7 @@ void tn_k_panel_product(const tn_panel_product *s) {
     int blocks = s->k > PANEL_K ? (s->k + PANEL_K - 1) / PANEL_K : 1, n = blocks * ((s->m + MR - 1) / MR),
         half = (n + 1) / 2, done = 0;
     const ptrdiff_t row = s->columns ? 1 : s->stride, col = s->columns ? s->stride : 1;
+    const ptrdiff_t ldb = s->panel_row ? s->panel_row : s->w;
     tile_fn *const *fn = tiles[s->columns][s->w / VL - 1];
     /* the first half of the tiles fetches soon[0], the others soon[1] */
     int pairs = s->k / 2 / blocks;
@@ -147,7 +152,7 @@ void tn_k_panel_product(const tn_panel_product *s) {
             if (done == half) far = stream_of(s->soon[1], s->soon_len[1], (n - half) * pairs);
             tn_real *c = s->c + i * s->ldc;
             rows = rows_of_tile(s->m - i);
-            fn[rows](end - p, s->a + i * row + p * col, s->stride, s->panel + (ptrdiff_t)p * s->w, c, s->ldc,
+            fn[rows](end - p, s->a + i * row + p * col, s->stride, s->panel + p * ldb, ldb, c, s->ldc,
                      b || s->add ? c : s->bias, b || s->add ? s->ldc : 0,
                      far.step ? far.at : (const char *)s->panel, far.step);
             far.at += far.step * pairs;
