@@ -101,13 +101,9 @@ static inline tn_real *tn_recurrent_sums(const tn_recurrent_back *j, int group) 
     return j->turned + (size_t)group * tn_recurrent_part(j) + j->r->in * j->dg_row;
 }
 
-/*
- * Room for the weights' gradients; where a group begins; the part of a step of a piece, its gradients still in dg: x of
- * a marked chunk; the part of a piece; all of it together.
- */
+/* Room for the weights' gradients; where a group begins; the part of a piece; all of it together. */
 void tn_recurrent_weights_room(tn_recurrent_back *, tn_tape *);
 void tn_recurrent_weights_begin(const tn_recurrent_back *, int group);
-void tn_recurrent_weights_step(const tn_recurrent_piece *, int t);
 void tn_recurrent_weights_piece(const tn_recurrent_piece *);
 void tn_recurrent_weights(tn_recurrent_back *);
 #endif

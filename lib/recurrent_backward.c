@@ -144,7 +144,6 @@ static void back_step(const piece *q, int t, int first, tn_real *sum) {
             no_cells(q, t, i);
     }
     const tn_real *dg = tn_recurrent_dg(q, t, r0);
-    if (j->turned) tn_recurrent_weights_step(q, t);
     if (!first || j->dh0) state_product(q, t, dg);
     if (!j->dx) return;
     ptrdiff_t x_step = r->rows_first ? r->in : (ptrdiff_t)r->rows * r->in,

@@ -72,40 +72,27 @@ static int finite(const job *j, int group, int g) {
     return !bad;
 }
 
-/* The rows of x of block g that a step adds to, though x is mostly zeros: the other factor is not finite. */
-static void step_block(const tn_recurrent_piece *piece, int t, int g) {
-    const tn_recurrent *r = piece->j->r;
-    panel_job q = {.piece = piece, .g = g};
-    ptrdiff_t first = tn_recurrent_piece_row(piece, t, piece->r0);
-    tn_recurrent_put_x(r, piece->j->k, piece->j->x, piece->chunk, t);
-    for (q.u = 0; q.u < r->padded; q.u += q.w) {
-        q.w = tn_recurrent_units(r, piece->j->k, q.u);
-        panel_rows(&q, 0, r->in, first, first + piece->m);
-    }
-}
-
-void tn_recurrent_weights_step(const tn_recurrent_piece *piece, int t) {
+/* x's rows of block g, from where x lies, step by step: their part of the result stays in the first-level cache. */
+static void x_block(const tn_recurrent_piece *piece, int g) {
     const job *j = piece->j;
     const tn_recurrent *r = j->r;
-    int blocks = r->cell == TN_GRU ? 3 : r->blocks; /* that meet x */
-    tn_sparse_rows all, s;
-    if (!tn_recurrent_sparse(r, piece->chunk)) return;
-    tn_recurrent_marked(r, j->x, piece->chunk, t, &all);
-    all.ldb = all.ldc = j->dg_row;
-    all.next = (r->rows_first ? 1 : r->rows) * (r->reverse ? 1 : -1) * (ptrdiff_t)r->in;
-    for (int g = 0, n; g < blocks; g += n) {
-        for (n = 0; g + n < blocks && finite(j, piece->group, g + n);) n++;
-        s = all, s.w = n * r->padded;
+    for (int i = 0; i < piece->steps; i++) {
+        int t = r->reverse ? piece->t + i : piece->t - i;
+        tn_sparse_rows s;
+        tn_recurrent_marked(r, j->x, piece->chunk, t, &s);
+        s.w = r->padded, s.ldb = s.ldc = j->dg_row;
         s.b = tn_recurrent_dg(piece, t, piece->r0) + (ptrdiff_t)g * r->padded;
         s.c = j->turned + (size_t)piece->group * tn_recurrent_part(j) + (ptrdiff_t)g * r->padded;
-        if (!r->length) j->k->sparse_outer(&s);
-        for (int i = 0; r->length && i < piece->m; i++) {
-            if (!tn_recurrent_active(r, piece->r0 + i, t)) continue;
-            tn_sparse_rows one = s;
-            one.m = 1, one.bits += i * s.bits_row, one.a += i * s.stride, one.b += i * s.ldb;
-            j->k->sparse_outer(&one);
+        if (g == 0) s.next = (r->rows_first ? 1 : r->rows) * (r->reverse ? 1 : -1) * (ptrdiff_t)r->in;
+        if (!r->length) {
+            j->k->sparse_outer(&s);
+            continue;
         }
-        if (g + n < blocks) step_block(piece, t, g + n), n++;
+        s.m = 1;
+        for (int row = piece->r0; row < piece->r0 + piece->m; row++) {
+            if (tn_recurrent_active(r, row, t)) j->k->sparse_outer(&s);
+            s.a += s.stride, s.bits += s.bits_row, s.b += s.ldb;
+        }
     }
 }
 
@@ -115,6 +102,7 @@ static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
     /* the step that begins with a state of zeros adds nothing to the state's weights */
     if (r->from_zero && tn_recurrent_back_at(r, piece->t) + piece->steps == r->steps) to -= piece->m;
     panel_job q = {.piece = piece, .g = g};
+    if (sparse && first_row(r, g) == 0) x_block(piece, g);
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
         q.w = tn_recurrent_units(r, piece->j->k, q.u);
         if (!sparse) panel_rows(&q, first_row(r, g), r->in, 0, end);
@@ -123,9 +111,13 @@ static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
 }
 
 void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
-    const tn_recurrent *r = piece->j->r;
-    int sparse = tn_recurrent_sparse(r, piece->chunk);
-    for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse);
+    const job *j = piece->j;
+    const tn_recurrent *r = j->r;
+    int sparse = tn_recurrent_sparse(r, piece->chunk), dense = 0;
+    for (int g = 0; sparse && g < r->blocks; g++) dense |= !finite(j, piece->group, g);
+    for (int i = 0; dense && i < piece->steps; i++)
+        tn_recurrent_put_x(r, j->k, j->x, piece->chunk, r->reverse ? piece->t + i : piece->t - i);
+    for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse && !dense);
 }
 
 /* ---- all parts ---- */
