@@ -49,7 +49,12 @@ static void near(const char *what, double got, double want, double tolerance) {
 
 /* ---- products ---- */
 
-enum { COLS = 96, LDC = COLS + 3, MOST_M = 37, MOST_K = 331 }; /* COLS: whole vectors of every level */
+enum {
+    COLS = 208,
+    LDC = COLS + 3,
+    MOST_M = 37,
+    MOST_K = 331
+}; /* COLS: whole vectors of every level, more than sparse_rows takes at once */
 
 /* All COLS columns of B by panels, two widths of them in turn, as a level packs them; more rows of C are not touched. */
 static void by_panels(const tn_kernels_t *k, int m, int depth, int columns, const tn_real *a,
