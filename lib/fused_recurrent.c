@@ -56,10 +56,10 @@ static void make_room(tn_recurrent *r, tn_tape *t, const tn_t *h0, const tn_t *c
     size_t edges = (size_t)(r->steps + 1) * (size_t)r->rows;
     int first = r->reverse ? r->steps : 0;
     r->padded = (r->hidden + k->width - 1) / k->width * k->width;
-    r->h_at = (r->in + 1 + LINE - 1) / LINE * LINE, r->x_at = r->h_at - r->in - 1;
-    r->stride = (r->h_at + r->padded + 1 + LINE - 1) / LINE * LINE;
-    if (r->stride / LINE % 2 == 0)
-        r->stride += LINE; /* an odd number of lines: all sets of the cache are used */
+    r->h_at = (r->in + LINE - 1) / LINE * LINE, r->x_at = r->h_at - r->in;
+    r->stride = (r->h_at + r->padded + LINE - 1) / LINE * LINE;
+    if (r->stride / LINE % 4 == 0)
+        r->stride += LINE; /* rows so far apart would crowd into few sets of the cache */
     r->edge = tn_scratch(t, edges * (size_t)r->stride * sizeof *r->edge);
     if (r->cell == TN_LSTM) r->c = tn_scratch(t, edges * (size_t)r->padded * sizeof *r->c);
     r->kept_len = k->cell_kept[r->cell];

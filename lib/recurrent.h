@@ -10,8 +10,8 @@
 
 /*
  * Backward reads what forward leaves in rows: for each edge between steps (edge t lies before step t, whatever the
- * direction) and each row of the batch, [x of the step that this edge's state enters, 1, state, 1]: the left factor of
- * the step's product, and of the weights' and biases' gradients over all steps.
+ * direction) and each row of the batch, [x of the step that this edge's state enters, state]: the left factor of the
+ * step's product, and of the weights' gradients over all steps. Of a chunk whose x is mostly zeros it holds no x.
  */
 typedef struct {
     tn_cell cell;
@@ -26,12 +26,12 @@ typedef struct {
     int padded;        /* H filled up to whole vectors: units beyond H are 0 */
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
     int each;               /* rows of the batch a chunk, which goes through all steps on its own */
-    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride) */
+    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride), the last step's first */
     tn_real *c;             /* LSTM (T + 1, N, padded) */
     int kept_len;           /* reals a unit that the cell keeps */
     tn_real *kept;          /* (T, N, padded, kept_len) */
-    uint64_t *bits; /* chunk by chunk, step by step of a row of [x, 1] what is not 0; NULL: not looked for */
-    int *sparse;    /* of each chunk: x is mostly 0 */
+    uint64_t *bits;         /* row by row, as x lies, what is not 0; NULL: not looked for */
+    int *sparse;            /* of each chunk: x is mostly 0 */
 } tn_recurrent;
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
@@ -56,8 +56,13 @@ static inline size_t tn_recurrent_state(const tn_recurrent *r) {
 static inline int tn_recurrent_active(const tn_recurrent *r, int row, int step) {
     return !r->length || step < r->length[row];
 }
+/* Steps lie in memory as they go backward, and so do the edges: a step's own state, then the one that enters it. */
+static inline int tn_recurrent_back_at(const tn_recurrent *r, int step) {
+    return r->reverse ? step : r->steps - 1 - step;
+}
 static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int row) {
-    return r->edge + tn_recurrent_at(r, r->steps + 1, edge, row) * (size_t)r->stride;
+    int at = r->reverse ? edge : r->steps - edge;
+    return r->edge + tn_recurrent_at(r, r->steps + 1, at, row) * (size_t)r->stride;
 }
 
 static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) {
@@ -66,10 +71,17 @@ static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) 
 static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
     return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
 }
-/* recurrent_sparse.c: room; marks a chunk's [x, 1], which stand in edge; rows of a marked chunk from step t on. */
+/* Place of x of a step and a row: rows of x before it. */
+static inline size_t tn_recurrent_x(const tn_recurrent *r, int step, int row) {
+    return r->rows_first ? (size_t)row * (size_t)r->steps + (size_t)step
+                         : (size_t)step * (size_t)r->rows + (size_t)row;
+}
+/* To edge: x of a step of a chunk. */
+void tn_recurrent_put_x(const tn_recurrent *, const tn_kernels_t *, const tn_real *x, int chunk, int t);
+/* recurrent_sparse.c: room; marks a chunk's x; its rows at step t, and which are not 0. */
 void tn_recurrent_bits_room(tn_recurrent *, tn_tape *);
-void tn_recurrent_mark(const tn_recurrent *, const tn_kernels_t *, int chunk);
-void tn_recurrent_marked(const tn_recurrent *, int chunk, int t, tn_sparse_rows *);
+void tn_recurrent_mark(const tn_recurrent *, const tn_kernels_t *, const tn_real *x, int chunk);
+void tn_recurrent_marked(const tn_recurrent *, const tn_real *x, int chunk, int t, tn_sparse_rows *);
 static inline int tn_recurrent_sparse(const tn_recurrent *r, int chunk) {
     return r->bits && r->sparse[chunk];
 }

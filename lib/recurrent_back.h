@@ -8,31 +8,45 @@
 typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
-    const tn_real *w_ih, *w_hh;
+    const tn_real *x, *w_ih, *w_hh;
     const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
     tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
     tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
-    tn_real *dg;                     /* a row a row of the batch; OpenBLAS: chunk by chunk, of each step */
-    tn_real *panels;                 /* own kernels: chunk by chunk, panels of T rows a row of it */
+    tn_real *
+        dg; /* rows of gradients of products; own kernels: of each worker, a piece; OpenBLAS: chunk by chunk, all steps */
     ptrdiff_t dg_row;
     tn_real *dh, *dc; /* (N, padded) */
     tn_real *dx;
     int dx_add, dh0; /* dh0: the initial state's gradient is wanted */
     /* gradients of the weights */
-    tn_real *turned; /* own kernels: of each group of chunks (I + 1 + padded, blocks padded), transposed */
+    tn_real *turned;       /* own kernels: of each group of chunks (I + 1 + padded, dg_row), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
-    int *len;              /* of each worker: room for a chunk's lists of x; or NULL */
-    unsigned char *at;
-    tn_real *v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
 
-/* A chunk's rows of all steps are listed in pieces that stay in the first-level cache. */
-enum { TN_RECURRENT_PIECE = 112 };
-int tn_recurrent_pieces(const tn_recurrent *);
-/* Of each piece and column of [x, 1] the rows where it is not 0, in room for all of the piece: a marked chunk. */
-void tn_recurrent_list(const tn_recurrent *, int chunk, int *len, unsigned char *at, tn_real *v);
+/*
+ * A chunk goes backward piece by piece: some steps, then their part of the weights' gradients, while the second-level
+ * cache still holds the factors. How many steps is a matter of shape, so that the sums have one order.
+ */
+enum { TN_RECURRENT_PIECE = 112 }; /* rows, at most */
+typedef struct {
+    const tn_recurrent_back *j;
+    int group, chunk;
+    int r0, m;    /* the chunk's rows */
+    int t, steps; /* the step that goes backward first, how many */
+    int begun;    /* the group's part holds something */
+    tn_real *dg;  /* of the steps, as they go backward, and their rows */
+} tn_recurrent_piece;
+
+static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
+    int steps = TN_RECURRENT_PIECE / r->each;
+    return steps < r->steps ? steps : r->steps;
+}
+/* Rows of a piece, at most. */
+static inline size_t tn_recurrent_piece_rows(const tn_recurrent *r) {
+    return (size_t)tn_recurrent_piece_steps(r) * (size_t)r->each;
+}
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */
 static inline int tn_recurrent_block(const tn_recurrent *r, int i, int state) {
@@ -49,14 +63,12 @@ static inline size_t tn_recurrent_len_of(const tn_recurrent *r, int row) {
     return (size_t)m * (size_t)r->steps;
 }
 
-/* Where rows from r0 on, of one chunk, stand at a step in the panel of units u...u+w-1 of a block of dg. */
-static inline tn_real *tn_recurrent_panel(const tn_recurrent_back *j, int block, int u, int w, int t,
-                                          int r0) {
-    const tn_recurrent *r = j->r;
-    size_t base = tn_recurrent_at(r, r->steps, 0, r0 / r->each * r->each),
-           row = tn_recurrent_at(r, r->steps, t, r0) - base;
-    return j->panels + base * (size_t)(r->blocks * r->padded)
-           + tn_recurrent_len_of(r, r0) * (size_t)(block * r->padded + u) + row * (size_t)w;
+/* Row i of the batch at a step, among the rows of a piece. */
+static inline ptrdiff_t tn_recurrent_piece_row(const tn_recurrent_piece *p, int t, int i) {
+    return (ptrdiff_t)(p->j->r->reverse ? t - p->t : p->t - t) * p->m + (i - p->r0);
+}
+static inline tn_real *tn_recurrent_dg(const tn_recurrent_piece *p, int t, int i) {
+    return p->dg + tn_recurrent_piece_row(p, t, i) * p->j->dg_row;
 }
 
 /* n numbers to a gradient. */
@@ -82,16 +94,16 @@ static inline int tn_recurrent_group(const tn_recurrent *r, int group) {
 }
 
 /* Reals of one group's part of turned, and in it the sums of dg: the biases' gradients. */
-static inline size_t tn_recurrent_part(const tn_recurrent *r) {
-    return (size_t)(r->in + 1 + r->padded) * (size_t)(r->blocks * r->padded);
+static inline size_t tn_recurrent_part(const tn_recurrent_back *j) {
+    return (size_t)(j->r->in + 1 + j->r->padded) * (size_t)j->dg_row;
 }
 static inline tn_real *tn_recurrent_sums(const tn_recurrent_back *j, int group) {
-    return j->turned + (size_t)group * tn_recurrent_part(j->r)
-           + (ptrdiff_t)j->r->in * j->r->blocks * j->r->padded;
+    return j->turned + (size_t)group * tn_recurrent_part(j) + j->r->in * j->dg_row;
 }
 
-/* Room for the weights' gradients; the part of a chunk, which the group's others may have begun; all of it together. */
+/* Room for the weights' gradients; where a group begins; the part of a piece; all of it together. */
 void tn_recurrent_weights_room(tn_recurrent_back *, tn_tape *);
-void tn_recurrent_weights_chunk(const tn_recurrent_back *, int group, int chunk, int begun);
+void tn_recurrent_weights_begin(const tn_recurrent_back *, int group);
+void tn_recurrent_weights_piece(const tn_recurrent_piece *);
 void tn_recurrent_weights(tn_recurrent_back *);
 #endif

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A recurrent layer backward. Chunks of rows go back through all time steps on their own, as forward; the gradients of
- * the products that the cells leave go at once, from the cache, into the state's and the input's, and are stored a second
- * time as the packed right factor of one product over all steps and rows, whose left factor [x, 1, state] forward has
- * left: the gradients of weights and biases.
+ * the products that the cells leave go at once, from the cache, into the state's and the input's, and wait there for a
+ * product over some steps and their rows, whose left factor [x, state] forward has left: the gradients of the weights.
  */
 #include "recurrent_back.h"
 
 typedef tn_recurrent_back job;
+typedef tn_recurrent_piece piece;
 
 /* ---- steps ---- */
 
@@ -32,40 +32,33 @@ static void pack_gate(void *arg, int g) {
     }
 }
 
-/* What the next step backward reads and writes is fetched during this one's product of gate g and units u... */
-static void fetch_next(const job *j, int t, int r0, int m, int g, int u, int w, tn_panel_product *p) {
-    const tn_recurrent *r = j->r;
-    int next = r->reverse ? t + 1 : t - 1, panels = (r->padded + j->k->panel - 1) / j->k->panel;
-    int i = u / j->k->panel, lstm = r->cell == TN_LSTM, gru = r->cell == TN_GRU;
-    size_t rows = (size_t)m * sizeof(tn_real), wide = (size_t)r->padded;
+/* What the next step backward reads is fetched during this one's products, of which this is number i of n. */
+static void fetch_next(const piece *q, int t, int i, int n, tn_panel_product *p) {
+    const tn_recurrent *r = q->j->r;
+    int next = r->reverse ? t + 1 : t - 1, gru = r->cell == TN_GRU;
+    size_t rows = (size_t)q->m * sizeof(tn_real), wide = (size_t)r->padded;
     p->soon[0] = p->soon[1] = NULL;
     if (next < 0 || next >= r->steps) return;
-    p->soon[0] = tn_recurrent_panel(j, tn_recurrent_block(r, g, 1), u, w, next, r0),
-    p->soon_len[0] = (size_t)w * rows;
-    if (lstm && g == 3)
-        tn_share(tn_recurrent_c(r, next + r->reverse, r0), rows * wide, i, panels, &p->soon[1],
+    if (r->kept)
+        tn_share(tn_recurrent_kept(r, next, q->r0), rows * (size_t)r->kept_len * wide, i, n, &p->soon[0],
+                 &p->soon_len[0]);
+    if (r->c && i % 2)
+        tn_share(tn_recurrent_c(r, next + r->reverse, q->r0), rows * wide, i / 2, n / 2, &p->soon[1],
                  &p->soon_len[1]);
-    else if (lstm)
-        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, 3 * i + g, 3 * panels,
-                 &p->soon[1], &p->soon_len[1]);
-    else if (gru && g == 0)
-        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, i, panels, &p->soon[1],
-                 &p->soon_len[1]);
-    else if (gru && g == 2)
-        p->soon[1] = tn_recurrent_panel(j, 0, u, w, next, r0), p->soon_len[1] = (size_t)w * rows;
     else
-        tn_share(tn_recurrent_edge(r, next + (gru ? r->reverse : !r->reverse), r0), rows * (size_t)r->stride,
-                 i, panels, &p->soon[1], &p->soon_len[1]);
+        tn_share(tn_recurrent_edge(r, next + (gru || r->c ? r->reverse : !r->reverse), q->r0),
+                 rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n, &p->soon[1], &p->soon_len[1]);
 }
 
 /* dh of rows r0... += dg by w_hh. */
-static void state_product(const job *j, int t, int r0, int m, const tn_real *dg) {
+static void state_product(const piece *q, int t, const tn_real *dg) {
+    const job *j = q->j;
     const tn_recurrent *r = j->r;
-    tn_real *dh = j->dh + (ptrdiff_t)r0 * r->padded;
+    tn_real *dh = j->dh + (ptrdiff_t)q->r0 * r->padded;
     ptrdiff_t h = r->hidden;
-    if (!j->panels) {
+    if (!j->packed_hh) {
         for (int g = 0; g < r->gates; g++)
-            tn_gemm_serial(&(tn_gemm_args){.m = m,
+            tn_gemm_serial(&(tn_gemm_args){.m = q->m,
                                            .n = r->hidden,
                                            .k = r->hidden,
                                            .a = dg + (ptrdiff_t)tn_recurrent_block(r, g, 1) * r->padded,
@@ -80,13 +73,14 @@ static void state_product(const job *j, int t, int r0, int m, const tn_real *dg)
         return;
     }
     const tn_real *b = j->packed_hh;
+    int i = 0, n = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         tn_panel_product p = {
-            .m = m, .w = w, .k = r->hidden, .stride = j->dg_row, .c = dh + u, .ldc = r->padded, .add = 1};
+            .m = q->m, .w = w, .k = r->hidden, .stride = j->dg_row, .c = dh + u, .ldc = r->padded, .add = 1};
         for (int g = 0; g < r->gates; g++, b += h * w) {
             p.a = dg + (ptrdiff_t)tn_recurrent_block(r, g, 1) * r->padded, p.panel = b;
-            fetch_next(j, t, r0, m, g, u, w, &p);
+            fetch_next(q, t, i++, n, &p);
             j->k->panel_product(&p);
         }
     }
@@ -106,68 +100,55 @@ static void input_product(const job *j, int m, const tn_real *dg, tn_real *dx, p
                             .b = j->w_ih + (ptrdiff_t)g * r->hidden * r->in,
                             .brs = r->in,
                             .bcs = 1,
-                            .packed_b = j->panels ? j->packed_ih + (size_t)g * packed_gate_len(r) : NULL,
+                            .packed_b = j->packed_ih ? j->packed_ih + (size_t)g * packed_gate_len(r) : NULL,
                             .c = dx,
                             .ldc = ldc,
                             .add = j->dx_add || g});
 }
 
-static void cells(const job *j, int t, int r0, int r1, tn_real *sum) {
+static void cells(const piece *q, int t, int r0, int r1, tn_real *sum) {
+    const job *j = q->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, t, r0), each = j->k->cell_kept[r->cell];
-    for (int u = 0, w; u < r->padded; u += w) {
-        w = tn_recurrent_units(r, j->k, u);
-        tn_cell_rows s = {.rows = r1 - r0, .units = w, .h_row = r->stride, .c_row = r->padded};
-        s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + u;
-        s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + u;
-        s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded + u;
-        if (r->c) s.c0 = tn_recurrent_c(r, t + r->reverse, r0) + u;
-        if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded + u;
-        if (r->kept) s.kept_row = each * r->padded, s.kept = tn_recurrent_kept(r, t, r0) + u * each;
-        if (sum) s.sum = sum + u, s.sum_block = r->padded;
-        s.dg_row = j->dg_row, s.dg_block = r->padded;
-        s.dg = j->dg + (j->panels ? r0 : row) * s.dg_row + u;
-        if (j->panels) {
-            s.panel_row = w, s.panel_block = (ptrdiff_t)tn_recurrent_len_of(r, r0) * r->padded;
-            s.panel = tn_recurrent_panel(j, 0, u, w, t, r0);
-        }
-        j->k->cell_back[r->cell](&s);
-    }
+    tn_cell_rows s = {.rows = r1 - r0, .units = r->padded, .h_row = r->stride, .c_row = r->padded};
+    s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at;
+    s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at;
+    s.d_row = r->padded, s.dh = j->dh + (ptrdiff_t)r0 * r->padded;
+    if (r->c) s.c0 = tn_recurrent_c(r, t + r->reverse, r0);
+    if (r->c) s.dc = j->dc + (ptrdiff_t)r0 * r->padded;
+    if (r->kept) s.kept_row = (ptrdiff_t)r->kept_len * r->padded, s.kept = tn_recurrent_kept(r, t, r0);
+    if (sum) s.sum = sum, s.sum_block = r->padded;
+    s.dg_row = j->dg_row, s.dg_block = r->padded, s.dg = tn_recurrent_dg(q, t, r0);
+    j->k->cell_back[r->cell](&s);
 }
 
 /* Beyond its length a row has no gradient of a product, and the state's waits. */
-static void no_cells(const job *j, int t, int i) {
-    const tn_recurrent *r = j->r;
-    ptrdiff_t row = (ptrdiff_t)tn_recurrent_at(r, r->steps, t, i);
-    memset(j->dg + (j->panels ? i : row) * j->dg_row, 0, (size_t)(r->blocks * r->padded) * sizeof *j->dg);
-    for (int b = 0; j->panels && b < r->blocks; b++)
-        for (int u = 0, w; u < r->padded; u += w) {
-            w = tn_recurrent_units(r, j->k, u);
-            memset(tn_recurrent_panel(j, b, u, w, t, i), 0, (size_t)w * sizeof *j->panels);
-        }
+static void no_cells(const piece *q, int t, int i) {
+    const tn_recurrent *r = q->j->r;
+    memset(tn_recurrent_dg(q, t, i), 0, (size_t)(r->blocks * r->padded) * sizeof *q->dg);
 }
 
-static void back_step(const job *j, int t, int r0, int r1, int first, tn_real *sum) {
+static void back_step(const piece *q, int t, int first, tn_real *sum) {
+    const job *j = q->j;
     const tn_recurrent *r = j->r;
+    int r0 = q->r0, r1 = r0 + q->m;
     for (int i = r0; j->gy && i < r1; i++)
         if (tn_recurrent_active(r, i, t))
             j->k->accumulate((size_t)r->hidden,
                              j->gy + ((size_t)t * (size_t)r->rows + (size_t)i) * (size_t)r->hidden,
                              j->dh + (size_t)i * (size_t)r->padded);
-    if (!r->length) cells(j, t, r0, r1, sum);
+    if (!r->length) cells(q, t, r0, r1, sum);
     for (int i = r0; r->length && i < r1; i++) {
         if (tn_recurrent_active(r, i, t))
-            cells(j, t, i, i + 1, sum);
+            cells(q, t, i, i + 1, sum);
         else
-            no_cells(j, t, i);
+            no_cells(q, t, i);
     }
-    size_t row = tn_recurrent_at(r, r->steps, t, r0);
-    const tn_real *dg = j->dg + (j->panels ? r0 : (ptrdiff_t)row) * j->dg_row;
-    if (!first || j->dh0) state_product(j, t, r0, r1 - r0, dg);
+    const tn_real *dg = tn_recurrent_dg(q, t, r0);
+    if (!first || j->dh0) state_product(q, t, dg);
     if (!j->dx) return;
     ptrdiff_t x_step = r->rows_first ? r->in : (ptrdiff_t)r->rows * r->in,
               x_row = r->rows_first ? (ptrdiff_t)r->steps * r->in : r->in;
-    input_product(j, r1 - r0, dg, j->dx + t * x_step + r0 * x_row, x_row);
+    input_product(j, q->m, dg, j->dx + t * x_step + r0 * x_row, x_row);
 }
 
 static void put_rows(const tn_recurrent *r, const tn_real *from, int r0, int r1, tn_real *to) {
@@ -179,24 +160,31 @@ static void put_rows(const tn_recurrent *r, const tn_real *from, int r0, int r1,
     }
 }
 
-static void backward_chunk(const job *j, int chunk, tn_real *sum) {
+/* begun: the group's part of the weights' gradients holds something. */
+static void backward_chunk(const job *j, int group, int chunk, int begun) {
     const tn_recurrent *r = j->r;
-    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
+    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1),
+        most = tn_recurrent_piece_steps(r);
+    tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
+    piece q = {.j = j, .group = group, .chunk = chunk, .r0 = r0, .m = r1 - r0, .begun = begun};
+    if (j->packed_hh) q.dg = j->dg + (size_t)tn_worker() * tn_recurrent_piece_rows(r) * (size_t)j->dg_row;
     put_rows(r, j->gh_n, r0, r1, j->dh);
     if (j->dc) put_rows(r, j->gc_n, r0, r1, j->dc);
-    for (int s = r->steps - 1; s >= 0; s--)
-        back_step(j, r->reverse ? r->steps - 1 - s : s, r0, r1, s == 0, sum);
+    for (int left = r->steps; left > 0; left -= q.steps, q.begun = 1) {
+        q.steps = left < most ? left : most;
+        q.t = r->reverse ? r->steps - left : left - 1;
+        if (!j->packed_hh)
+            q.dg = j->dg + (ptrdiff_t)tn_recurrent_at(r, r->steps, r->steps - left, r0) * j->dg_row;
+        for (int i = 0; i < q.steps; i++) back_step(&q, r->reverse ? q.t + i : q.t - i, left - i == 1, sum);
+        if (j->turned) tn_recurrent_weights_piece(&q);
+    }
 }
 
 static void backward_group(void *arg, int group) {
     const job *j = arg;
     int first = tn_recurrent_group(j->r, group), end = tn_recurrent_group(j->r, group + 1);
-    tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
-    if (sum) memset(sum, 0, (size_t)(j->r->blocks * j->r->padded) * sizeof *sum);
-    for (int chunk = first; chunk < end; chunk++) {
-        backward_chunk(j, chunk, sum);
-        if (j->turned) tn_recurrent_weights_chunk(j, group, chunk, chunk > first);
-    }
+    if (j->turned) tn_recurrent_weights_begin(j, group);
+    for (int chunk = first; chunk < end; chunk++) backward_chunk(j, group, chunk, chunk > first);
 }
 
 static void state_gradient(const job *j, int src, const tn_real *from) {
@@ -213,6 +201,7 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
     const tn_real *last = r->last_only ? gy : gy + (size_t)r->steps * n;
     job j = {.r = r,
              .k = tn_kernels_get(NULL),
+             .x = y->src[TN_SRC_X]->x,
              .w_ih = y->src[TN_SRC_WIH]->x,
              .w_hh = y->src[TN_SRC_WHH]->x,
              .gy = r->last_only ? NULL : gy,
@@ -229,8 +218,8 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
     j.dg_row = (ptrdiff_t)row + 16; /* rows whole pages apart would crowd into one set of the cache */
     if (tn_gemm_own()) {
         size_t gates = (size_t)r->gates * sizeof(tn_real);
-        j.dg = tn_scratch(t, (size_t)r->rows * (size_t)j.dg_row * sizeof *j.dg);
-        j.panels = tn_scratch(t, tn_recurrent_rows(r) * row * sizeof *j.panels);
+        j.dg = tn_scratch(t, (size_t)tn_worker_slots() * tn_recurrent_piece_rows(r) * (size_t)j.dg_row
+                                 * sizeof *j.dg);
         j.packed_hh = tn_scratch(t, (size_t)r->hidden * (size_t)r->padded * gates);
         if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r) * gates);
         tn_parallel(r->gates, pack_gate, &j);

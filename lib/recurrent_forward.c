@@ -2,7 +2,7 @@
 /*
  * A recurrent layer forward. A chunk of rows goes through all time steps on its own, without a barrier: its state stays
  * in the core's cache. The weights are packed once, all gates of a block of units side by side, so that the cell's
- * nonlinearities run on products that have just left the registers; the biases are rows of the packed weights.
+ * nonlinearities run on products that have just left the registers; a sum begins with its biases.
  */
 #include "recurrent.h"
 #include <string.h>
@@ -12,42 +12,28 @@ typedef struct {
     const tn_kernels_t *k;
     const tn_real *x, *w_ih, *w_hh, *b_ih, *b_hh;
     tn_real *packed;   /* own kernels: for each panel of units, its gates */
-    tn_real *packed_x; /* for each panel of units, the rows for x and the bias, of all gates side by side */
+    tn_real *packed_x; /* for each panel of units, the rows for x, of all gates side by side */
+    tn_real *bias;     /* as a cell's z: for the units that go together, block by block */
     int *finite;       /* are they, of each panel */
     tn_real *z;        /* OpenBLAS: (N, blocks, padded) */
     tn_real *y, *last_h, *last_c;
 } job;
 
-/* Rows of the packed weights: input and bias, state and bias. */
-static int x_rows(const tn_recurrent *r) {
-    return r->in + 1;
-}
-static int h_rows(const tn_recurrent *r) {
-    return r->padded + 1;
-}
-
 /* ---- packing ---- */
 
-/* Of a zero the sign goes: then a sum that has passed the bias is no -0, whatever zeros were added before. */
-static void put_bias(const tn_real *bias, int n, int w, tn_real *out) {
-    for (int i = 0; i < w; i++) out[i] = bias && i < n ? bias[i] + 0 : 0;
-}
-
-/* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), zeros to `rows`, then the bias. */
+/* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), then zeros to `rows`. */
 static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
-                           const tn_real *bias, tn_real *out) {
+                           tn_real *out) {
     int h = j->r->hidden, cols = h - u0 < w ? h - u0 : w;
-    ptrdiff_t first = (ptrdiff_t)g * h + u0;
     size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
     memset(out + done, 0, (len - done) * sizeof *out);
-    j->k->transpose(cols, depth, from + first * depth, depth, out, w);
-    put_bias(bias ? bias + first : NULL, cols, w, out + len - (size_t)w);
+    j->k->transpose(cols, depth, from + ((ptrdiff_t)g * h + u0) * depth, depth, out, w);
     return out + len;
 }
 
 /* Reals for each unit. */
 static size_t packed_unit_len(const tn_recurrent *r) {
-    return (size_t)(r->gates * (x_rows(r) + h_rows(r)));
+    return (size_t)(r->gates * (r->in + r->padded));
 }
 
 /* Units that go through the cell together: a cell of one gate takes several panels. */
@@ -56,18 +42,42 @@ static int wide_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {
     return r->padded - u < w ? r->padded - u : w;
 }
 
-/* [x, 1]'s weights once more, a row all gates of the units that go together: for a sparse x, unless one is not finite. */
+/* The first of the units that go together with u. */
+static int first_unit(const tn_recurrent *r, const tn_kernels_t *k, int u) {
+    return r->gates == 1 ? u / (4 * k->panel) * 4 * k->panel : u;
+}
+
+/* The bias of block b for units u... */
+static tn_real *bias_of(const job *j, int b, int u) {
+    int first = first_unit(j->r, j->k, u);
+    return j->bias + (ptrdiff_t)first * j->r->blocks + (ptrdiff_t)b * wide_units(j->r, j->k, first)
+           + (u - first);
+}
+
+/* Both biases in one, but those of a GRU's n, whose parts stay apart. Beyond H, and without a bias, 0. */
+static void pack_bias(const job *j, int u, int w) {
+    const tn_recurrent *r = j->r;
+    for (int b = 0; b < r->blocks; b++) {
+        int part = r->cell == TN_GRU && b >= 2, g = b < r->gates ? b : r->gates - 1;
+        tn_real *out = bias_of(j, b, u);
+        for (int i = 0; i < w; i++) {
+            size_t at = (size_t)g * (size_t)r->hidden + (size_t)(u + i);
+            int in = u + i < r->hidden && j->b_ih && !(part && b == 3),
+                state = u + i < r->hidden && j->b_hh && !(part && b == 2);
+            out[i] = (in ? j->b_ih[at] : 0) + (state ? j->b_hh[at] : 0);
+        }
+    }
+}
+
+/* x's weights once more, a row all gates of the units that go together: for a sparse x, unless one is not finite. */
 static void pack_x(const job *j, int u, int w) {
     const tn_recurrent *r = j->r;
-    int cols = r->hidden - u < w ? r->hidden - u : w, bad = 0;
-    int first_unit = r->gates == 1 ? u / (4 * j->k->panel) * 4 * j->k->panel : u;
-    ptrdiff_t row = (ptrdiff_t)r->gates * wide_units(r, j->k, first_unit);
-    tn_real *out = j->packed_x + (ptrdiff_t)first_unit * r->gates * x_rows(r) + (u - first_unit);
-    for (int g = 0; g < r->gates; g++, out += w) {
-        ptrdiff_t first = (ptrdiff_t)g * r->hidden + u;
+    int cols = r->hidden - u < w ? r->hidden - u : w, bad = 0, first = first_unit(r, j->k, u);
+    ptrdiff_t all = wide_units(r, j->k, first), row = (ptrdiff_t)r->gates * all;
+    tn_real *out = j->packed_x + (ptrdiff_t)first * r->gates * r->in + (u - first);
+    for (int g = 0; g < r->gates; g++, out += all) {
         for (int p = 0; cols < w && p < r->in; p++) memset(out + p * row, 0, (size_t)w * sizeof *out);
-        j->k->transpose(cols, r->in, j->w_ih + first * r->in, r->in, out, row);
-        put_bias(j->b_ih ? j->b_ih + first : NULL, cols, w, out + r->in * row);
+        j->k->transpose(cols, r->in, j->w_ih + ((ptrdiff_t)g * r->hidden + u) * r->in, r->in, out, row);
         for (int p = 0; p < r->in; p++)
             for (int i = 0; i < w; i++) bad |= out[p * row + i] - out[p * row + i] != 0;
     }
@@ -80,27 +90,26 @@ static void pack_units(void *arg, int chunk) {
     int u = chunk * j->k->panel, w = tn_recurrent_units(r, j->k, u);
     tn_real *out = j->packed + (size_t)u * packed_unit_len(r);
     for (int g = 0; g < r->gates; g++) {
-        out = pack_panel(j, g, u, w, j->w_ih, r->in, x_rows(r), j->b_ih, out);
-        out = pack_panel(j, g, u, w, j->w_hh, r->hidden, h_rows(r), j->b_hh, out);
+        out = pack_panel(j, g, u, w, j->w_ih, r->in, r->in, out);
+        out = pack_panel(j, g, u, w, j->w_hh, r->hidden, r->padded, out);
     }
+    pack_bias(j, u, w);
     if (j->packed_x) pack_x(j, u, w);
 }
 
 /* ---- one step ---- */
 
-static void put_input(const job *j, int t, int r0, int r1) {
-    const tn_recurrent *r = j->r;
-    size_t step = r->rows_first ? (size_t)r->in : (size_t)r->rows * (size_t)r->in;
-    size_t row = r->rows_first ? (size_t)r->steps * (size_t)r->in : (size_t)r->in;
-    const tn_real *from = j->x + (size_t)t * step + (size_t)r0 * row;
+void tn_recurrent_put_x(const tn_recurrent *r, const tn_kernels_t *k, const tn_real *x, int chunk, int t) {
+    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
+    ptrdiff_t row = (r->rows_first ? (ptrdiff_t)r->steps : 1) * r->in;
+    const tn_real *from = x + tn_recurrent_x(r, t, r0) * (size_t)r->in;
     tn_real *to = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at;
-    if (!r->length) j->k->copy_rows(r1 - r0, r->in, from, (ptrdiff_t)row, to, r->stride);
-    for (int i = r0; i < r1; i++, from += row, to += r->stride) {
-        if (r->length && tn_recurrent_active(r, i, t))
+    if (!r->length) k->copy_rows(r1 - r0, r->in, from, row, to, r->stride);
+    for (int i = r0; r->length && i < r1; i++, from += row, to += r->stride) {
+        if (tn_recurrent_active(r, i, t))
             memcpy(to, from, (size_t)r->in * sizeof *to);
-        else if (r->length) /* padding: whatever it holds is not to be seen */
+        else /* padding: whatever it holds is not to be seen */
             memset(to, 0, (size_t)r->in * sizeof *to);
-        to[r->in] = 1, to[x_rows(r) + r->padded] = 1;
     }
 }
 
@@ -135,41 +144,47 @@ static void fetch_next(const job *j, int t, int r0, int r1, int i, int n, tn_pan
                  &p->soon[1], &p->soon_len[1]);
 }
 
+/* Does a chunk skip the zeros of x? */
+static int skips(const job *j, int chunk) {
+    return j->packed_x && tn_recurrent_sparse(j->r, chunk);
+}
+
 /* Products and cells, a panel of units after another. */
 static void own_step(const job *j, int t, int r0, int r1) {
     _Alignas(64) tn_real z[TN_RECURRENT_ROWS * 4 * TN_PANEL_MAX];
     const tn_recurrent *r = j->r;
-    int m = r1 - r0, kx = x_rows(r), kh = h_rows(r), gru = r->cell == TN_GRU;
+    int m = r1 - r0, kx = r->in, kh = r->padded, whole = r->cell == TN_GRU ? 2 : r->gates;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
-    int skip = r->from_zero && t == (r->reverse ? r->steps - 1 : 0) ? r->padded : 0; /* the state: zeros */
+    if (r->from_zero && t == (r->reverse ? r->steps - 1 : 0)) kh = 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
     tn_sparse_rows x;
-    int sparse = j->packed_x && tn_recurrent_sparse(r, r0 / r->each);
-    if (sparse) tn_recurrent_marked(r, r0 / r->each, t, &x);
+    int sparse = skips(j, r0 / r->each);
+    if (sparse) tn_recurrent_marked(r, j->x, r0 / r->each, t, &x);
     for (int u0 = 0, all; u0 < r->padded; u0 += all) {
         all = wide_units(r, j->k, u0);
-        int row = r->blocks * all,
-            whole = gru ? 2 : r->gates; /* blocks that take x and the state in one chain */
+        int row = r->blocks * all;
         if (sparse) {
             x.w = r->gates * all, x.b = j->packed_x + (ptrdiff_t)u0 * r->gates * kx, x.ldb = x.w;
-            x.c = z, x.ldc = row;
+            x.bias = bias_of(j, 0, u0), x.c = z, x.ldc = row;
             j->k->sparse_rows(&x);
         }
         for (int u = u0, w; u < u0 + all; u += w) {
             w = tn_recurrent_units(r, j->k, u);
             tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
-            for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (kx + kh)) {
-                p.k = g < whole && !skip ? kx + kh : kx, p.a = a, p.panel = b, p.c = z + (u - u0) + g * w;
+            for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (r->in + r->padded)) {
+                int one = g < whole; /* x and the state in one sum */
+                p.k = one ? kx + kh : kx, p.a = a, p.panel = b, p.add = 0, p.bias = bias_of(j, g, u);
+                p.c = z + (u - u0) + g * all;
                 fetch_next(j, t, r0, r1, i++, products, &p);
                 if (!sparse) {
                     j->k->panel_product(&p);
-                    if (g < whole && !skip) continue;
+                    if (one) continue;
                     p.soon[0] = p.soon[1] = NULL;
                 }
-                p.k = kh - skip, p.a = a + kx + skip, p.panel = b + (ptrdiff_t)w * (kx + skip);
-                p.c = z + (u - u0) + (g < whole ? g : g + 1) * w, p.add = g < whole;
+                if (one && !kh) continue;
+                p.k = kh, p.a = a + kx, p.panel = b + (ptrdiff_t)w * kx, p.add = one;
+                if (!one) p.c += all, p.bias = bias_of(j, g + 1, u);
                 j->k->panel_product(&p);
-                p.add = 0;
             }
         }
         tn_cell_rows s = cell_rows(j, t, r0, r1, u0);
@@ -230,11 +245,10 @@ static void forward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
     int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
-    for (int t = 0; r->bits && t < r->steps; t++) put_input(j, t, r0, r1);
-    if (r->bits) tn_recurrent_mark(r, j->k, chunk);
+    if (r->bits) tn_recurrent_mark(r, j->k, j->x, chunk);
     for (int s = 0; s < r->steps; s++) {
         int t = r->reverse ? r->steps - 1 - s : s;
-        if (!r->bits) put_input(j, t, r0, r1);
+        if (!skips(j, chunk)) tn_recurrent_put_x(r, j->k, j->x, chunk, t);
         if (j->packed)
             own_step(j, t, r0, r1);
         else
@@ -265,10 +279,11 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
     tn_place place = tn_mark(y->tape);
     if (tn_gemm_own()) {
         j.packed = tn_scratch(y->tape, (size_t)r->padded * packed_unit_len(r) * sizeof *j.packed);
+        j.bias = tn_scratch(y->tape, (size_t)(r->padded * r->blocks) * sizeof *j.bias);
         const int panels = (r->padded + j.k->panel - 1) / j.k->panel;
         if (r->bits) {
             j.packed_x =
-                tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * x_rows(r)) * sizeof *j.packed_x);
+                tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * r->in) * sizeof *j.packed_x);
             j.finite = tn_scratch(y->tape, (size_t)panels * sizeof *j.finite);
         }
         tn_parallel(panels, pack_units, &j);

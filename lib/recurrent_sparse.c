@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A recurrent layer whose input is mostly zeros, such as the rows of an image: forward marks what is not, chunk by chunk of
- * the batch, and the products of [x, 1], of both passes, skip the rest. No bit changes: a multiply-add with 0 leaves a sum
+ * the batch, and the products of x, of both passes, skip the rest and read x where it lies. No bit changes: a multiply-add with 0 leaves a sum
  * as it is, provided that the other factor is finite, which the callers see to. (Of a sum that has underflowed to -0
- * the sign may go: forward, the bias takes it anyway; backward it is the same at every level.)
+ * the sign may go, at every level alike.)
  */
 #include "recurrent_back.h"
 
-enum { LEAST_IN = 8, WORD = 64, LINE = 16, AHEAD = 12 };
+enum { LEAST_IN = 8, WORD = 64 };
 
 static size_t words_of(const tn_recurrent *r) {
-    return ((size_t)r->in + 1 + WORD - 1) / WORD;
+    return ((size_t)r->in + WORD - 1) / WORD;
 }
 
 void tn_recurrent_bits_room(tn_recurrent *r, tn_tape *t) {
@@ -20,55 +20,36 @@ void tn_recurrent_bits_room(tn_recurrent *r, tn_tape *t) {
     r->sparse = tn_scratch(t, (size_t)tn_recurrent_chunks(r) * sizeof *r->sparse);
 }
 
-static uint64_t *bits_of(const tn_recurrent *r, int chunk, int t) {
-    return r->bits + tn_recurrent_at(r, r->steps, t, tn_recurrent_row(r, chunk)) * words_of(r);
-}
-
-void tn_recurrent_mark(const tn_recurrent *r, const tn_kernels_t *k, int chunk) {
-    int row0 = tn_recurrent_row(r, chunk), rows = (int)tn_recurrent_len_of(r, row0);
-    uint64_t *bits = bits_of(r, chunk, 0);
-    size_t some = 0, words = (size_t)rows * words_of(r);
-    k->sparse_bits(rows, r->in + 1, tn_recurrent_edge(r, r->reverse, row0) + r->x_at, r->stride, bits);
+/* Marks rows of x that lie side by side; padding, whatever it holds, is not to be seen. How many are not 0. */
+static size_t mark_rows(const tn_recurrent *r, const tn_kernels_t *k, const tn_real *x, size_t first,
+                        size_t rows) {
+    size_t some = 0, words = rows * words_of(r);
+    uint64_t *bits = r->bits + first * words_of(r);
+    k->sparse_bits((int)rows, r->in, x + first * (size_t)r->in, r->in, bits);
+    for (size_t i = 0; r->length && i < rows; i++) {
+        size_t at = first + i;
+        int row = (int)(r->rows_first ? at / (size_t)r->steps : at % (size_t)r->rows),
+            step = (int)(r->rows_first ? at % (size_t)r->steps : at / (size_t)r->rows);
+        if (!tn_recurrent_active(r, row, step)) memset(bits + i * words_of(r), 0, words_of(r) * sizeof *bits);
+    }
     for (size_t i = 0; i < words; i++) some += (size_t)__builtin_popcountll(bits[i]);
-    r->sparse[chunk] = some - (size_t)rows <= (size_t)rows * (size_t)(r->in / 2);
+    return some;
 }
 
-void tn_recurrent_marked(const tn_recurrent *r, int chunk, int t, tn_sparse_rows *s) {
+void tn_recurrent_mark(const tn_recurrent *r, const tn_kernels_t *k, const tn_real *x, int chunk) {
     int row0 = tn_recurrent_row(r, chunk);
-    s->m = tn_recurrent_row(r, chunk + 1) - row0, s->words = (int)words_of(r), s->bits = bits_of(r, chunk, t);
-    s->a = tn_recurrent_edge(r, t + r->reverse, row0) + r->x_at, s->stride = r->stride;
+    size_t some = 0, m = (size_t)(tn_recurrent_row(r, chunk + 1) - row0), rows = m * (size_t)r->steps;
+    if (r->rows_first) some = mark_rows(r, k, x, tn_recurrent_x(r, 0, row0), rows);
+    for (int t = 0; !r->rows_first && t < r->steps; t++)
+        some += mark_rows(r, k, x, tn_recurrent_x(r, t, row0), m);
+    r->sparse[chunk] = some <= rows * (size_t)(r->in / 2);
 }
 
-/* ---- backward: of each column of x a list of rows, piece by piece of all rows ---- */
-
-int tn_recurrent_pieces(const tn_recurrent *r) {
-    return (r->each * r->steps + TN_RECURRENT_PIECE - 1) / TN_RECURRENT_PIECE;
-}
-
-/* Rows lo ... lo + n - 1 of a chunk. */
-static void list_piece(const tn_recurrent *r, const tn_sparse_rows *from, int lo, int n, int *len,
-                       unsigned char *at, tn_real *v) {
-    memset(len, 0, (size_t)(r->in + 1) * sizeof *len);
-    for (int p = 0; p < n; p++) {
-        const tn_real *x = from->a + (lo + p) * from->stride;
-        for (int c = 0; c < r->in; c += LINE) __builtin_prefetch(x + AHEAD * from->stride + c);
-        const uint64_t *bits = from->bits + (ptrdiff_t)(lo + p) * from->words;
-        for (int q = 0; q < from->words; q++)
-            for (uint64_t left = bits[q]; left; left &= left - 1) {
-                int c = q * WORD + __builtin_ctzll(left), to = c * TN_RECURRENT_PIECE + len[c]++;
-                at[to] = (unsigned char)p, v[to] = x[c];
-            }
-    }
-}
-
-void tn_recurrent_list(const tn_recurrent *r, int chunk, int *len, unsigned char *at, tn_real *v) {
-    int rows = (int)tn_recurrent_len_of(r, tn_recurrent_row(r, chunk));
-    size_t columns = (size_t)r->in + 1;
-    tn_sparse_rows from;
-    tn_recurrent_marked(r, chunk, 0, &from);
-    for (int lo = 0; lo < rows; lo += TN_RECURRENT_PIECE) {
-        int n = rows - lo < TN_RECURRENT_PIECE ? rows - lo : TN_RECURRENT_PIECE;
-        list_piece(r, &from, lo, n, len, at, v);
-        len += columns, at += columns * TN_RECURRENT_PIECE, v += columns * TN_RECURRENT_PIECE;
-    }
+void tn_recurrent_marked(const tn_recurrent *r, const tn_real *x, int chunk, int t, tn_sparse_rows *s) {
+    int row0 = tn_recurrent_row(r, chunk);
+    size_t at = tn_recurrent_x(r, t, row0);
+    ptrdiff_t row = r->rows_first ? r->steps : 1; /* from one of the batch to the next */
+    *s = (tn_sparse_rows){.m = tn_recurrent_row(r, chunk + 1) - row0, .k = r->in, .words = (int)words_of(r)};
+    s->bits = r->bits + at * words_of(r), s->bits_row = row * s->words;
+    s->a = x + at * (size_t)r->in, s->stride = row * r->in;
 }

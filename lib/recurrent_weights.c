@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A recurrent layer backward, the gradients of weights and biases: the transposed product of [x, 1, state, 1] by the
- * gradients of the step's products, of all steps of a chunk at once, as soon as the chunk has gone through its steps.
+ * A recurrent layer backward, the gradients of weights and biases: the transposed product of [x, state] by the
+ * gradients of the step's products, piece by piece, as soon as a chunk has gone through a piece's steps.
  */
 #include "recurrent_back.h"
 
@@ -17,64 +17,51 @@ static int end_row(const tn_recurrent *r, int block) {
 
 void tn_recurrent_weights_room(job *j, tn_tape *t) {
     const tn_recurrent *r = j->r;
-    if (!j->panels) return;
-    size_t bytes = tn_recurrent_part(r) * sizeof *j->turned;
+    if (!j->packed_hh) return;
+    size_t bytes = tn_recurrent_part(j) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
-    if (r->bits) {
-        size_t lists = (size_t)tn_worker_slots() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
-        j->len = tn_scratch(t, lists * sizeof *j->len);
-        j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
-        j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
-    }
 }
 
-/* ---- a chunk's part ---- */
+/* x's part and the sums are only ever added to. */
+void tn_recurrent_weights_begin(const job *j, int group) {
+    const tn_recurrent *r = j->r;
+    memset(j->turned + (size_t)group * tn_recurrent_part(j), 0,
+           (size_t)(r->in + 1) * (size_t)j->dg_row * sizeof *j->turned);
+}
 
-/*
- * A panel of block g of dg, units u ..., by some rows of the transposed gradient, which are columns of edge, piece by piece:
- * a piece of dg's panel stays in L1 while the rows go by, and edge's columns are read as they lie.
- */
+/* ---- a piece's part ---- */
+
+/* A panel of block g of dg, units u ..., by some rows of the transposed gradient, which are columns of edge as they lie. */
 typedef struct {
-    const job *j;
-    int group, row0, g, u, w;
-    ptrdiff_t all; /* rows of all steps */
+    const tn_recurrent_piece *piece;
+    int g, u, w;
 } panel_job;
 
-/* Rows lo..hi-1 of [x, 1, state], and of the chunk's rows of all steps those from p to end. */
-static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end, int add) {
-    const tn_recurrent *r = q->j->r;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded;
-    if (lo >= hi || p >= end) return;
-    q->j->k->panel_product(&(tn_panel_product){
-        .m = hi - lo,
-        .w = q->w,
-        .k = (int)(end - p),
-        .columns = 1,
-        .a = tn_recurrent_edge(r, r->reverse, q->row0) + r->x_at + lo + p * r->stride,
-        .stride = r->stride,
-        .panel = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
-        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + lo * row + (ptrdiff_t)q->g * r->padded
-             + q->u,
-        .ldc = row,
-        .add = add});
+static tn_real *result(const panel_job *q, int row) {
+    const tn_recurrent *r = q->piece->j->r;
+    return q->piece->j->turned + (size_t)q->piece->group * tn_recurrent_part(q->piece->j)
+           + row * q->piece->j->dg_row + (ptrdiff_t)q->g * r->padded + q->u;
 }
 
-/* x's rows of piece i, from p on, through the lists of this worker. */
-static void panel_lists(const panel_job *q, int i, ptrdiff_t p, int add) {
-    const tn_recurrent *r = q->j->r;
-    size_t list = ((size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) + (size_t)i) * (size_t)(r->in + 1);
-    q->j->k->sparse_lists(&(tn_sparse_lists){
-        .m = r->in,
-        .w = q->w,
-        .len = q->j->len + list,
-        .at = q->j->at + list * TN_RECURRENT_PIECE,
-        .v = q->j->v + list * TN_RECURRENT_PIECE,
-        .each = TN_RECURRENT_PIECE,
-        .b = tn_recurrent_panel(q->j, q->g, 0, 0, 0, q->row0) + q->all * q->u + p * q->w,
-        .c = q->j->turned + (size_t)q->group * tn_recurrent_part(r) + (ptrdiff_t)q->g * r->padded + q->u,
-        .ldc = (ptrdiff_t)r->blocks * r->padded,
-        .add = add});
+/* Rows lo..hi-1 of the transposed gradient, [x, sums, state], by the piece's rows from p to end; lo is not the sums'. */
+static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end) {
+    const tn_recurrent_piece *piece = q->piece;
+    const tn_recurrent *r = piece->j->r;
+    if (lo >= hi || p >= end) return;
+    piece->j->k->panel_product(
+        &(tn_panel_product){.m = hi - lo,
+                            .w = q->w,
+                            .k = (int)(end - p),
+                            .columns = 1,
+                            .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo
+                                 - (lo > r->in) + p * r->stride,
+                            .stride = r->stride,
+                            .panel = piece->dg + p * piece->j->dg_row + (ptrdiff_t)q->g * r->padded + q->u,
+                            .panel_row = piece->j->dg_row,
+                            .c = result(q, lo),
+                            .ldc = piece->j->dg_row,
+                            .add = lo < r->in || piece->begun});
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
@@ -85,36 +72,52 @@ static int finite(const job *j, int group, int g) {
     return !bad;
 }
 
-static void chunk_block(const job *j, int group, int row0, int g, int sparse, int begun) {
+/* x's rows of block g, from where x lies, step by step: their part of the result stays in the first-level cache. */
+static void x_block(const tn_recurrent_piece *piece, int g) {
+    const job *j = piece->j;
     const tn_recurrent *r = j->r;
-    ptrdiff_t all = (ptrdiff_t)tn_recurrent_len_of(r, row0), step = r->from_zero ? all / r->steps : 0;
-    /* the step that begins with a state of zeros adds nothing to the state's weights */
-    ptrdiff_t from = r->reverse ? 0 : step, to = r->reverse ? all - step : all;
-    panel_job q = {.j = j, .group = group, .row0 = row0, .g = g, .all = all};
-    if (sparse && !finite(j, group, g)) sparse = 0;
-    for (ptrdiff_t p = 0, i = 0, end; p < all; p = end, i++) {
-        end = p + TN_RECURRENT_PIECE < all ? p + TN_RECURRENT_PIECE : all;
-        for (q.u = 0; q.u < r->padded; q.u += q.w) {
-            q.w = tn_recurrent_units(r, j->k, q.u);
-            if (first_row(r, g) == 0 && sparse)
-                panel_lists(&q, (int)i, p, begun || i);
-            else
-                panel_rows(&q, first_row(r, g), r->in, p, end, begun || i);
-            panel_rows(&q, r->in + 1, end_row(r, g), p > from ? p : from, end < to ? end : to,
-                       begun || p > from);
+    for (int i = 0; i < piece->steps; i++) {
+        int t = r->reverse ? piece->t + i : piece->t - i;
+        tn_sparse_rows s;
+        tn_recurrent_marked(r, j->x, piece->chunk, t, &s);
+        s.w = r->padded, s.ldb = s.ldc = j->dg_row;
+        s.b = tn_recurrent_dg(piece, t, piece->r0) + (ptrdiff_t)g * r->padded;
+        s.c = j->turned + (size_t)piece->group * tn_recurrent_part(j) + (ptrdiff_t)g * r->padded;
+        if (g == 0) s.next = (r->rows_first ? 1 : r->rows) * (r->reverse ? 1 : -1) * (ptrdiff_t)r->in;
+        if (!r->length) {
+            j->k->sparse_outer(&s);
+            continue;
+        }
+        s.m = 1;
+        for (int row = piece->r0; row < piece->r0 + piece->m; row++) {
+            if (tn_recurrent_active(r, row, t)) j->k->sparse_outer(&s);
+            s.a += s.stride, s.bits += s.bits_row, s.b += s.ldb;
         }
     }
 }
 
-void tn_recurrent_weights_chunk(const job *j, int group, int chunk, int begun) {
-    const tn_recurrent *r = j->r;
-    int sparse = j->len && tn_recurrent_sparse(r, chunk);
-    if (sparse) {
-        size_t list = (size_t)tn_worker() * (size_t)tn_recurrent_pieces(r) * (size_t)(r->in + 1);
-        tn_recurrent_list(r, chunk, j->len + list, j->at + list * TN_RECURRENT_PIECE,
-                          j->v + list * TN_RECURRENT_PIECE);
+static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
+    const tn_recurrent *r = piece->j->r;
+    ptrdiff_t end = (ptrdiff_t)piece->steps * piece->m, to = end;
+    /* the step that begins with a state of zeros adds nothing to the state's weights */
+    if (r->from_zero && tn_recurrent_back_at(r, piece->t) + piece->steps == r->steps) to -= piece->m;
+    panel_job q = {.piece = piece, .g = g};
+    if (sparse && first_row(r, g) == 0) x_block(piece, g);
+    for (q.u = 0; q.u < r->padded; q.u += q.w) {
+        q.w = tn_recurrent_units(r, piece->j->k, q.u);
+        if (!sparse) panel_rows(&q, first_row(r, g), r->in, 0, end);
+        panel_rows(&q, r->in + 1, end_row(r, g), 0, to);
     }
-    for (int g = 0; g < r->blocks; g++) chunk_block(j, group, tn_recurrent_row(r, chunk), g, sparse, begun);
+}
+
+void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
+    const job *j = piece->j;
+    const tn_recurrent *r = j->r;
+    int sparse = tn_recurrent_sparse(r, piece->chunk), dense = 0;
+    for (int g = 0; sparse && g < r->blocks; g++) dense |= !finite(j, piece->group, g);
+    for (int i = 0; dense && i < piece->steps; i++)
+        tn_recurrent_put_x(r, j->k, j->x, piece->chunk, r->reverse ? piece->t + i : piece->t - i);
+    for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse && !dense);
 }
 
 /* ---- all parts ---- */
@@ -125,7 +128,7 @@ static void turn_back(const job *j, int state, int g, int a, int b) {
     int src = state ? TN_SRC_WHH : TN_SRC_WIH, dim = state ? r->hidden : r->in;
     if (b > dim) b = dim;
     if (!(j->need >> src & 1) || a >= b) return;
-    ptrdiff_t row = (ptrdiff_t)r->blocks * r->padded, at = a + (state ? r->in + 1 : 0), n = b - a;
+    ptrdiff_t row = j->dg_row, at = a + (state ? r->in + 1 : 0), n = b - a;
     const tn_real *from = j->turned + at * row + (ptrdiff_t)tn_recurrent_block(r, g, state) * r->padded;
     tn_real *to = j->gx[src] + (ptrdiff_t)g * r->hidden * dim + a;
     if (!(j->add >> src & 1)) {
@@ -149,9 +152,9 @@ static void sum_piece(void *arg, int chunk) {
     int lo = first_row(r, block), n = end_row(r, block) - lo, a = lo + n * i / PIECES,
         b = lo + n * (i + 1) / PIECES;
     for (int row = a; row < b; row++) {
-        tn_real *sum = j->turned + ((size_t)row * (size_t)r->blocks + (size_t)block) * (size_t)r->padded;
+        tn_real *sum = j->turned + row * j->dg_row + (ptrdiff_t)block * r->padded;
         for (int q = 1; q < groups; q++)
-            j->k->accumulate((size_t)r->padded, sum + (size_t)q * tn_recurrent_part(r), sum);
+            j->k->accumulate((size_t)r->padded, sum + (size_t)q * tn_recurrent_part(j), sum);
     }
     for (int g = 0; g < r->gates; g++) {
         if (a < x && tn_recurrent_block(r, g, 0) == block) turn_back(j, 0, g, a, b < x ? b : x);
@@ -175,25 +178,27 @@ static void blas_chunk(const job *j, int row0, int begun) {
     const tn_recurrent *r = j->r;
     int all = (int)tn_recurrent_len_of(r, row0);
     const tn_real *first = j->dg + (ptrdiff_t)tn_recurrent_at(r, r->steps, 0, row0) * j->dg_row;
+    if (r->bits) /* forward ran on own kernels, which may have left x where it was */
+        for (int t = 0; t < r->steps; t++) tn_recurrent_put_x(r, j->k, j->x, row0 / r->each, t);
     for (int state = 0; state < 2; state++)
         for (int g = 0; g < r->gates; g++) {
             const tn_real *dg = first + (ptrdiff_t)tn_recurrent_block(r, g, state) * r->padded;
             int w = state ? TN_SRC_WHH : TN_SRC_WIH, b = state ? TN_SRC_BHH : TN_SRC_BIH,
                 n = state ? r->hidden : r->in;
             if (j->need >> w & 1)
-                tn_gemm(
-                    &(tn_gemm_args){.m = r->hidden,
-                                    .n = n,
-                                    .k = all,
-                                    .a = dg,
-                                    .ars = 1,
-                                    .acs = j->dg_row,
-                                    .b = tn_recurrent_edge(r, r->reverse, row0) + (state ? r->h_at : r->x_at),
-                                    .brs = r->stride,
-                                    .bcs = 1,
-                                    .c = j->gx[w] + (ptrdiff_t)g * r->hidden * n,
-                                    .ldc = n,
-                                    .add = begun || j->add >> w & 1});
+                tn_gemm(&(tn_gemm_args){.m = r->hidden,
+                                        .n = n,
+                                        .k = all,
+                                        .a = dg,
+                                        .ars = 1,
+                                        .acs = j->dg_row,
+                                        .b = tn_recurrent_edge(r, r->reverse ? 1 : r->steps - 1, row0)
+                                             + (state ? r->h_at : r->x_at),
+                                        .brs = r->stride,
+                                        .bcs = 1,
+                                        .c = j->gx[w] + (ptrdiff_t)g * r->hidden * n,
+                                        .ldc = n,
+                                        .add = begun || j->add >> w & 1});
             if (j->need >> b & 1)
                 j->k->col_sum(all, r->hidden, dg, j->dg_row, begun || j->add >> b & 1,
                               j->gx[b] + (ptrdiff_t)g * r->hidden);

@@ -49,7 +49,12 @@ static void near(const char *what, double got, double want, double tolerance) {
 
 /* ---- products ---- */
 
-enum { COLS = 96, LDC = COLS + 3, MOST_M = 37, MOST_K = 331 }; /* COLS: whole vectors of every level */
+enum {
+    COLS = 208,
+    LDC = COLS + 3,
+    MOST_M = 37,
+    MOST_K = 331
+}; /* COLS: whole vectors of every level, more than sparse_rows takes at once */
 
 /* All COLS columns of B by panels, two widths of them in turn, as a level packs them; more rows of C are not touched. */
 static void by_panels(const tn_kernels_t *k, int m, int depth, int columns, const tn_real *a,
@@ -62,7 +67,9 @@ static void by_panels(const tn_kernels_t *k, int m, int depth, int columns, cons
         if (w > k->panel) w = k->panel;
         for (int p = 0; p < depth; p++) memcpy(panel + p * w, b + p * COLS + u, (size_t)w * sizeof *b);
         tn_panel_product s = {.m = m, .w = w, .k = depth, .columns = columns, .a = a, .stride = stride};
-        s.panel = panel, s.c = c + u, s.ldc = LDC, s.add = add;
+        s.panel = panel;
+        if (columns && turn % 2) s.panel = b + u, s.panel_row = COLS;
+        s.c = c + u, s.ldc = LDC, s.add = add;
         if (turn % 2) s.soon[0] = b, s.soon_len[0] = 1000, s.soon[1] = a, s.soon_len[1] = (size_t)(turn * 40);
         k->panel_product(&s);
     }
@@ -117,66 +124,51 @@ static void products(void **unused) {
 
 /* ---- products of what is mostly zeros: the bits of the whole product ---- */
 
-/* a (m, depth), every third element kept; as panel_product's, by `rows` of bits or by lists. */
-static void sparse_product(int m, int depth, int lists, int add) {
-    enum { EACH = 200 };
-    const int words = (depth + 63) / 64;
-    tn_real *a = reals((size_t)m * (size_t)depth, 1), *b = reals((size_t)depth * COLS, 1);
-    tn_real *start = reals((size_t)(m + 1) * LDC, 1), *v = malloc((size_t)m * EACH * sizeof *v);
-    tn_real *want = malloc((size_t)(m + 1) * LDC * sizeof *want),
-            *got = malloc((size_t)(m + 1) * LDC * sizeof *got);
-    uint64_t *bits = calloc((size_t)(m * words), sizeof *bits);
-    unsigned char *at = malloc((size_t)m * EACH);
-    int *len = calloc((size_t)m, sizeof *len);
-    assert_true(v && want && got && bits && at && len && depth <= EACH);
+/* a (m, depth), every third element kept, by b; or with outer its transpose by b, which then has m rows. */
+static void sparse_product(int m, int depth, int outer, int bias) {
+    const int words = (depth + 63) / 64, rows = outer ? depth : m, bits_row = words + 2;
+    tn_real *a = reals((size_t)(m + 1) * (size_t)depth, 1);
+    tn_real *b = reals((size_t)(outer ? m : depth) * COLS, 1), *begin = reals(COLS, 1);
+    tn_real *start = reals((size_t)(rows + 1) * LDC, 1);
+    tn_real *want = malloc((size_t)(rows + 1) * LDC * sizeof *want),
+            *got = malloc((size_t)(rows + 1) * LDC * sizeof *got);
+    uint64_t *bits = malloc((size_t)((m + 1) * bits_row) * sizeof *bits);
+    assert_true(want && got && bits);
+    memset(bits, 0xff,
+           (size_t)((m + 1) * bits_row) * sizeof *bits); /* what is no bit of a's is not to be read */
+    for (int i = 0; i < m; i++) memset(bits + i * bits_row, 0, (size_t)words * sizeof *bits);
     for (int i = 0; i < m; i++)
         for (int p = 0; p < depth; p++) {
-            tn_real *e = a + i * depth + p;
-            if ((i * 5 + p * p) % 3 || i == 1) {
-                *e = 0;
-                continue;
-            }
-            bits[i * words + p / 64] |= (uint64_t)1 << p % 64;
-            at[i * EACH + len[i]] = (unsigned char)p, v[i * EACH + len[i]++] = *e;
+            if ((i * 5 + p * p) % 3 || i == 1)
+                a[i * depth + p] = 0;
+            else
+                bits[i * bits_row + p / 64] |= (uint64_t)1 << p % 64;
         }
-    memcpy(want, start, (size_t)(m + 1) * LDC * sizeof *want);
-    by_panels(level[0], m, depth, 0, a, depth, b, want, add);
+    if (depth > 1 && m > 2) a[2 * depth] = INFINITY, bits[2 * bits_row] |= 1; /* of its row alone */
+    for (int p = 0; p < depth; p++) a[m * depth + p] = NAN;
+    memcpy(want, start, (size_t)(rows + 1) * LDC * sizeof *want);
+    for (int i = 0; i < rows && bias && !outer; i++) memcpy(want + i * LDC, begin, COLS * sizeof *want);
+    by_panels(level[0], rows, outer ? m : depth, outer, a, depth, b, want, outer || bias);
     for (int l = 0; l < levels; l++) {
         const tn_kernels_t *k = level[l];
-        memcpy(got, start, (size_t)(m + 1) * LDC * sizeof *got);
-        if (!lists)
-            k->sparse_rows(&(tn_sparse_rows){.m = m,
-                                             .w = COLS,
-                                             .words = words,
-                                             .bits = bits,
-                                             .a = a,
-                                             .b = b,
-                                             .c = got,
-                                             .stride = depth,
-                                             .ldb = COLS,
-                                             .ldc = LDC});
-        tn_real *panel = malloc((size_t)depth * COLS * sizeof *panel);
-        assert_non_null(panel);
-        for (int u = 0, w, turn = 0; lists && u < COLS; u += w, turn++) {
-            w = (turn % 3 + 1) * k->width;
-            if (w > COLS - u) w = COLS - u;
-            if (w > k->panel) w = k->panel;
-            for (int p = 0; p < depth; p++) memcpy(panel + p * w, b + p * COLS + u, (size_t)w * sizeof *b);
-            k->sparse_lists(&(tn_sparse_lists){.m = m,
-                                               .w = w,
-                                               .len = len,
-                                               .at = at,
-                                               .v = v,
-                                               .b = panel,
-                                               .each = EACH,
-                                               .c = got + u,
-                                               .ldc = LDC,
-                                               .add = add});
-        }
-        same("sparse product", k->name, got, want, (size_t)(m + 1) * LDC);
-        free(panel);
+        memcpy(got, start, (size_t)(rows + 1) * LDC * sizeof *got);
+        (outer ? k->sparse_outer : k->sparse_rows)(&(tn_sparse_rows){.m = m,
+                                                                     .w = COLS,
+                                                                     .k = depth,
+                                                                     .words = words,
+                                                                     .next = outer ? depth : 0,
+                                                                     .bits = bits,
+                                                                     .bits_row = bits_row,
+                                                                     .a = a,
+                                                                     .b = b,
+                                                                     .bias = bias ? begin : NULL,
+                                                                     .c = got,
+                                                                     .stride = depth,
+                                                                     .ldb = COLS,
+                                                                     .ldc = LDC});
+        same("sparse product", k->name, got, want, (size_t)(rows + 1) * LDC);
     }
-    free(a), free(b), free(start), free(v), free(want), free(got), free(bits), free(at), free(len);
+    free(a), free(b), free(begin), free(start), free(want), free(got), free(bits);
 }
 
 static void sparse_products(void **unused) {
@@ -184,8 +176,9 @@ static void sparse_products(void **unused) {
     static const int depth[] = {1, 28, 64, 65, 160};
     for (int m = 1; m < 12; m++)
         for (int d = 0; d < (int)(sizeof depth / sizeof *depth); d++) {
-            sparse_product(m, depth[d], 0, 0);
-            sparse_product(m, depth[d], 1, m % 2);
+            sparse_product(m, depth[d], 0, m % 2);
+            sparse_product(m, depth[d], 0, m / 2 % 2);
+            sparse_product(m, depth[d], 1, 0);
         }
 }
 

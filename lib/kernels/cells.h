@@ -35,45 +35,38 @@ typedef struct {
 typedef void tn_cell_fn(const tn_cell_rows *);
 
 /*
- * C (m x w, row stride ldc) = A by one panel, k rows of w columns, or += with add; chains as gemm's. Element (i, p) of A
- * is at a[i * stride + p], or with columns at a[i + p * stride].
+ * C (m x w, row stride ldc) = A by one panel, k rows of w columns, or += with add; chains as gemm's, but that without
+ * add they begin with bias. Element (i, p) of A is at a[i * stride + p], or with columns at a[i + p * stride].
  */
 typedef struct {
     int m, w, k, columns;
     const tn_real *a;
     ptrdiff_t stride;
     const tn_real *panel;
+    ptrdiff_t panel_row; /* with columns: from a row of the panel to the next; 0: w */
     tn_real *c;
     ptrdiff_t ldc;
     int add;
+    const tn_real *bias; /* w, or NULL: zeros */
     const void *soon[2]; /* memory that will be used soon, to be fetched meanwhile; or NULL */
     size_t soon_len[2];  /* bytes */
 } tn_panel_product;
 
 /*
- * C (m x w, w whole vectors) = A (m x k) by b, row strides ldc, stride and ldb: of row i of A the columns whose bits are
- * set, in ceil(k / 64) words from bits[i * words] on; the others are skipped.
+ * A (m x k) is mostly zeros: of row i the columns that are not have bits set, in words = ceil(k / 64) words from
+ * bits[i * bits_row] on, and the others are skipped, or not: what they meet is finite.
+ *   sparse_rows: C (m x w) = bias + A by b (k x w);
+ *   sparse_outer: C (k x w) += A's transpose by b (m x w), row after row of A.
+ * w: whole vectors; row strides stride, ldb and ldc; bias w, or NULL: zeros.
  */
 typedef struct {
-    int m, w, words;
+    int m, w, k, words;
     const uint64_t *bits;
-    const tn_real *a, *b;
+    ptrdiff_t bits_row;
+    const tn_real *a, *b, *bias;
     tn_real *c;
     ptrdiff_t stride, ldb, ldc;
+    ptrdiff_t
+        next; /* what sparse_outer fetches: the rows of A that will be used soon lie so far from these; or 0 */
 } tn_sparse_rows;
-
-/*
- * C (m x w, w at most the panel of above) = A by b (k x w), or += with add, where row i of A is a list of len[i] elements:
- * v[i * each + e] in column at[i * each + e], ascending.
- */
-typedef struct {
-    int m, w;
-    const int *len;
-    const unsigned char *at;
-    const tn_real *v, *b;
-    ptrdiff_t each;
-    tn_real *c;
-    ptrdiff_t ldc;
-    int add;
-} tn_sparse_lists;
 #endif

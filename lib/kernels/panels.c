@@ -26,50 +26,69 @@ enum { PANEL_K = 160, FETCH_LINE = 64 };
 #define VECTORS_3(G, i) G(i, 0) G(i, 1) G(i, 2)
 
 #define ZERO_ONE(i, j)  V v_##i##_##j = vset1(0);
-#define LOAD_ONE(i, j)  v_##i##_##j = vload(c + i * ldc + j * VL);
+#define LOAD_ONE(i, j)  v_##i##_##j = vload(from + j * VL);
 #define FMA_ONE(i, j)   v_##i##_##j = vfma(x, b_##j, v_##i##_##j);
-#define STORE_ONE(i, j) vstore(c + i * ldc + j * VL, v_##i##_##j);
+#define STORE_ONE(i, j) vstore(c + j * VL, v_##i##_##j);
 #define B_ONE(i, j)     V b_##j = vload(b + j * VL);
 
 #define ZERO(i, n)  VECTORS_##n(ZERO_ONE, i)
-#define LOAD(i, n)  VECTORS_##n(LOAD_ONE, i)
-#define STORE(i, n) VECTORS_##n(STORE_ONE, i)
-#define STEP(i, n)              \
-    {                           \
-        V x = vset1(a[i * rs]); \
-        VECTORS_##n(FMA_ONE, i) \
+#define LOAD(i, n)  VECTORS_##n(LOAD_ONE, i) from += from_row;
+#define STORE(i, n) VECTORS_##n(STORE_ONE, i) c += ldc;
+/* Row i of A is reached from every third row's pointer by what an address can add. */
+#define STEP(i, n)                                                                         \
+    {                                                                                      \
+        V x = vset1(columns ? a_0[i] : (i < 3 ? a_0 : i < 6 ? a_3 : a_6)[i % 3 * stride]); \
+        VECTORS_##n(FMA_ONE, i)                                                            \
+    }
+/* The compiler is not to see how a pointer came about: gcc would keep eight of them, and spill half. */
+#define HIDE(p) __asm__("" : "+r"(p))
+#define ONE_STEP(rows, n)                                                                        \
+    {                                                                                            \
+        VECTORS_##n(B_ONE, ) if (columns) __builtin_prefetch(a_0 + rows + MR - 1, 0, 3);         \
+        EACH_##rows(STEP, n) b += columns ? ldb : n * VL, a_0 += next, a_3 += next, a_6 += next; \
     }
 
-/* A in rows (cs = 1) or in columns of memory (rs = 1): what is known saves the registers that hold addresses. */
+/*
+ * A in rows or, with columns, in columns of memory, and then b's rows may lie apart; C begins with what lies at from, or
+ * zeros. Two steps a turn, and one line of what is fetched.
+ */
 #define TILE(rows, n)                                                                                        \
     static inline __attribute__((always_inline)) void any_##rows##_##n(                                      \
-        int columns, int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c, ptrdiff_t ldc, \
-        int add, const char *far, ptrdiff_t far_step) {                                                      \
-        const ptrdiff_t rs = columns ? 1 : stride;                                                           \
+        int columns, int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, ptrdiff_t ldb, tn_real *c, \
+        ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {       \
+        const ptrdiff_t next = columns ? stride : 1;                                                         \
+        const tn_real *a_0 = a, *a_3 = a, *a_6 = a;                                                          \
+        if (!columns && rows > 3) a_3 += 3 * stride;                                                         \
+        if (!columns && rows > 6) a_6 += 6 * stride;                                                         \
         EACH_##rows(ZERO, n);                                                                                \
-        if (add) {                                                                                           \
+        if (from) {                                                                                          \
             EACH_##rows(LOAD, n)                                                                             \
         }                                                                                                    \
-        for (int p = 0; p < k; p++, b += n * VL, far += far_step) {                                          \
-            VECTORS_##n(B_ONE, ) __builtin_prefetch(far, 0, 2);                                              \
-            if (columns) __builtin_prefetch(a + rows + MR - 1, 0, 3);                                        \
-            EACH_##rows(STEP, n) a += columns ? stride : 1;                                                  \
+        for (int p = k / 2; p; p--, far += far_step) {                                                       \
+            HIDE(a_0);                                                                                       \
+            if (!columns && rows > 3) HIDE(a_3);                                                             \
+            if (!columns && rows > 6) HIDE(a_6);                                                             \
+            __builtin_prefetch(far, 0, 2);                                                                   \
+            ONE_STEP(rows, n) ONE_STEP(rows, n)                                                              \
         }                                                                                                    \
+        if (k % 2) ONE_STEP(rows, n)                                                                         \
         EACH_##rows(STORE, n)                                                                                \
     }                                                                                                        \
-    static void rows_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c,   \
-                                  ptrdiff_t ldc, int add, const char *far, ptrdiff_t far_step) {             \
-        any_##rows##_##n(0, k, a, stride, b, c, ldc, add, far, far_step);                                    \
+    static void rows_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b,               \
+                                  ptrdiff_t ldb, tn_real *c, ptrdiff_t ldc, const tn_real *from,             \
+                                  ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {                 \
+        any_##rows##_##n(0, k, a, stride, b, ldb, c, ldc, from, from_row, far, far_step);                    \
     }                                                                                                        \
     static void columns_##rows##_##n(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b,            \
-                                     tn_real *c, ptrdiff_t ldc, int add, const char *far,                    \
-                                     ptrdiff_t far_step) {                                                   \
-        any_##rows##_##n(1, k, a, stride, b, c, ldc, add, far, far_step);                                    \
+                                     ptrdiff_t ldb, tn_real *c, ptrdiff_t ldc, const tn_real *from,          \
+                                     ptrdiff_t from_row, const char *far, ptrdiff_t far_step) {              \
+        any_##rows##_##n(1, k, a, stride, b, ldb, c, ldc, from, from_row, far, far_step);                    \
     } /* declared again, so that the macro ends with a semicolon */                                          \
     static tile_fn rows_##rows##_##n
 
-typedef void tile_fn(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, tn_real *c, ptrdiff_t ldc,
-                     int add, const char *far, ptrdiff_t far_step);
+typedef void tile_fn(int k, const tn_real *a, ptrdiff_t stride, const tn_real *b, ptrdiff_t ldb, tn_real *c,
+                     ptrdiff_t ldc, const tn_real *from, ptrdiff_t from_row, const char *far,
+                     ptrdiff_t far_step);
 
 #define TILES(n) \
     TILE(1, n);  \
@@ -103,25 +122,40 @@ static int rows_of_tile(int left) {
     return left >= 2 * MR ? MR : (left + 1) / 2;
 }
 
+/* Memory that the tiles of a product fetch, a part at each pair of steps. */
+typedef struct {
+    const char *at;
+    ptrdiff_t step;
+} stream;
+
+/* A stream of len bytes for so many pairs. */
+static stream stream_of(const void *memory, size_t len, int pairs) {
+    stream s = {memory, 0};
+    if (!memory || pairs <= 0) return s;
+    s.step = (ptrdiff_t)((uint32_t)len / (uint32_t)pairs);
+    if (s.step > FETCH_LINE) s.step = FETCH_LINE;
+    return s;
+}
+
 void tn_k_panel_product(const tn_panel_product *s) {
-    int blocks = (s->k + PANEL_K - 1) / PANEL_K, n = blocks * ((s->m + MR - 1) / MR), done = 0;
+    int blocks = s->k > PANEL_K ? (s->k + PANEL_K - 1) / PANEL_K : 1, n = blocks * ((s->m + MR - 1) / MR),
+        half = (n + 1) / 2, done = 0;
     const ptrdiff_t row = s->columns ? 1 : s->stride, col = s->columns ? s->stride : 1;
+    const ptrdiff_t ldb = s->panel_row ? s->panel_row : s->w;
     tile_fn *const *fn = tiles[s->columns][s->w / VL - 1];
+    /* the first half of the tiles fetches soon[0], the others soon[1] */
+    int pairs = s->k / 2 / blocks;
+    stream far = stream_of(s->soon[0], s->soon_len[0], half * pairs);
     for (int b = 0, p = 0, end; b < blocks; b++, p = end) {
-        end = (int)((long)s->k * (b + 1) / blocks);
+        end = blocks == 1 ? s->k : (int)((long)s->k * (b + 1) / blocks);
         for (int i = 0, rows; i < s->m; i += rows, done++) {
+            if (done == half) far = stream_of(s->soon[1], s->soon_len[1], (n - half) * pairs);
+            tn_real *c = s->c + i * s->ldc;
             rows = rows_of_tile(s->m - i);
-            /* the first half of the tiles fetches soon[0], the others soon[1] */
-            int h = 2 * done >= n, share = h ? n - (n + 1) / 2 : (n + 1) / 2,
-                at = h ? done - (n + 1) / 2 : done;
-            const char *far = s->soon[h];
-            ptrdiff_t step = far && share > 0 && at < share
-                                 ? (ptrdiff_t)(s->soon_len[h] / (size_t)(share * (end - p)))
-                                 : 0;
-            if (step) far += (ptrdiff_t)(s->soon_len[h] / (size_t)share) * at;
-            fn[rows](end - p, s->a + i * row + p * col, s->stride, s->panel + (ptrdiff_t)p * s->w,
-                     s->c + i * s->ldc, s->ldc, s->add || b, step ? far : (const char *)s->panel,
-                     step < FETCH_LINE ? step : FETCH_LINE);
+            fn[rows](end - p, s->a + i * row + p * col, s->stride, s->panel + p * ldb, ldb, c, s->ldc,
+                     b || s->add ? c : s->bias, b || s->add ? s->ldc : 0,
+                     far.step ? far.at : (const char *)s->panel, far.step);
+            far.at += far.step * pairs;
         }
     }
 }

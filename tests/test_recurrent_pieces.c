@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A recurrent layer goes backward chunk by chunk of its rows, and in a chunk piece by piece of its steps: the gradients by
+ * all ways to them, the primitives' among them, where a piece or a chunk is the last, the only one, or of one step or
+ * one row, and where the input of a chunk is mostly zeros or is not.
+ */
+#include "opcheck.h"
+#include "recurrent_back.h"
+
+enum { REVERSE = 1, LENGTHS = 2, LAST_ONLY = 4, ROWS_FIRST = 8, WAYS = 16 };
+
+/* Two in three elements of the input are 0, but in some rows. */
+static int kept(const op_case *c, int way, size_t i) {
+    size_t in = (size_t)c->in[0].dim[2], inner = (size_t)c->in[0].dim[1];
+    size_t row = way & ROWS_FIRST ? i / in / inner : i / in % inner;
+    return i * 7 % 3 == 0 || (row >= 16 && row < 32);
+}
+
+static tn_t *apply(tn_t *const x[], const op_case *c) {
+    int way = c->i[1];
+    tn_t *mask = tn_new(x[0]->tape, 3, c->in[0].dim);
+    for (size_t i = 0; i < mask->len; i++) mask->x[i] = kept(c, way, i);
+    tn_t *in = tn_mul(x[0], tn_result(NULL, mask, 0, NULL, NULL, 0));
+    int flags = (way & LAST_ONLY ? TN_LAST_ONLY : 0) | (way & ROWS_FIRST ? TN_ROWS_FIRST : 0);
+    return tn_recurrent_run((tn_cell)c->i[0], in, NULL, NULL, x[1], x[2], x[3], x[4], c->idx, way & REVERSE,
+                            flags);
+}
+
+static void check_size(int steps, int rows, int hidden, int way) {
+    enum { IN = 9 };
+    static int length[256];
+    for (int i = 0; i < rows; i++) length[i] = 1 + i * 7 % steps;
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++) {
+        if (cell == TN_RNN_RELU) continue; /* some units would lie at the kink */
+        int gates = cell == TN_LSTM  ? 4
+                    : cell == TN_GRU ? 3
+                                     : 1,
+            states = (way & LAST_ONLY ? 0 : steps) + 1 + (cell == TN_LSTM);
+        op_case c = {.name = "pieces",
+                     .n = 5,
+                     .lo = -0.3,
+                     .hi = 0.3,
+                     .out = SHAPE(states * rows * hidden),
+                     .f = apply};
+        c.in[0] = way & ROWS_FIRST ? (test_shape)SHAPE(rows, steps, IN) : (test_shape)SHAPE(steps, rows, IN);
+        c.in[1] = (test_shape)SHAPE(gates * hidden, IN), c.in[2] = (test_shape)SHAPE(gates * hidden, hidden);
+        c.in[3] = c.in[4] = (test_shape)SHAPE(gates * hidden);
+        c.idx = way & LENGTHS ? length : NULL, c.i[0] = cell, c.i[1] = way;
+        check_paths(&c);
+    }
+}
+
+/* Of a chunk of 16 rows a piece is 7 steps, of one of 9 rows 12. */
+static void pieces(void **unused) {
+    (void)unused;
+    static const int sizes[][3] = {
+        {1, 3, 5},   /* one step */
+        {3, 2, 5},   /* fewer rows than a piece */
+        {7, 16, 17}, /* a piece */
+        {8, 16, 5},  /* the last piece is one step, which begins with a state of zeros */
+        {15, 17, 5}, /* two chunks, of 9 and 8 rows */
+        {22, 1, 19}, /* one row */
+        {16, 32, 3}, /* the input of the second chunk is not mostly zeros */
+    };
+    tn_recurrent sixteen = {.steps = 28, .each = 16};
+    assert_int_equal(tn_recurrent_piece_steps(&sixteen), 7);
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (int way = 0; way < WAYS; way++) check_size(sizes[s][0], sizes[s][1], sizes[s][2], way);
+}
+
+/* Sixteen chunks, two a group, the last of one row. */
+static void last_row(void **unused) {
+    (void)unused;
+    enum { ROWS = 241 };
+    tn_recurrent r = {.rows = ROWS, .each = 16};
+    assert_int_equal(ROWS - tn_recurrent_row(&r, tn_recurrent_chunks(&r) - 1), 1);
+    check_size(8, ROWS, 3, LENGTHS), check_size(8, ROWS, 3, LAST_ONLY | ROWS_FIRST);
+}
+
+/* More steps, rows and units than the other cases, in which all register tiles of the products are met. */
+static void wide(void **unused) {
+    (void)unused;
+    check_size(9, 40, 131, LAST_ONLY), check_size(9, 18, 100, REVERSE | ROWS_FIRST);
+}
+
+int main(void) {
+    const struct CMUnitTest all[] = {cmocka_unit_test(pieces), cmocka_unit_test(last_row),
+                                     cmocka_unit_test(wide)};
+    return cmocka_run_group_tests(all, NULL, NULL);
+}
