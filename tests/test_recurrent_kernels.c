@@ -247,7 +247,7 @@ static unit formulas(tn_cell cell, const double z[4], double h0, double c0, doub
         u.h = (1 - w) * n + w * h0;
         u.dg[0] = dh * (1 - w) * (1 - n * n), u.dg[1] = u.dg[0] * z[3] * r * (1 - r);
         u.dg[2] = dh * (h0 - n) * w * (1 - w), u.dg[3] = u.dg[0] * r;
-        u.dh = eps > 1e-10 && isnan(r) ? r : dh * w; /* float: r and z share a division; h is NaN anyway */
+        u.dh = dh * w;
     } else {
         double i = logistic(z[0]), f = logistic(z[1]), g = tanh(z[2]), o = logistic(z[3]);
         u.c = f * c0 + i * g;

@@ -6,59 +6,8 @@
  */
 #include "cells.h"
 #include "level.h"
+#include "gates.h"
 #include "vmath.h"
-
-#ifdef TN_DOUBLE
-
-static inline V squash(V x) {
-    return tanh(x);
-}
-static inline V logistic(V x) {
-    return 1 / (1 + exp(-x));
-}
-static inline void two_logistic(V x, V y, V *a, V *b) {
-    *a = logistic(x), *b = logistic(y);
-}
-
-#else
-
-/*
- * vmath.h's tanh and sigmoid without what a gate can do without: gradual underflow and the sign of zero. Half of the
- * operations; within 3 units of the last place; NaN passes (it is the second argument of vmin and vmax).
- */
-static inline V squash(V x) {
-    V two = vmin(vset1(20.0f), vmax(vset1(-20.0f), x + x));
-    exp_parts e = reduce_exp(two);
-    V scale = power_of_two(e.n);
-    V em1 = vfma(scale, e.expm1_r, scale - vset1(1));
-    return em1 / (em1 + vset1(2));
-}
-
-static inline V logistic(V x) {
-    V minus = vmin(vset1(87.0f), vmax(vset1(-87.0f), -x));
-    exp_parts e = reduce_exp(minus);
-    V scale = power_of_two(e.n);
-    return vset1(1) / vfma(scale, e.expm1_r, scale + vset1(1));
-}
-
-/* 1 + exp(-x), for x below -43 that of -43: so two of them may be multiplied. */
-static inline V logistic_divisor(V x) {
-    V minus = vmin(vset1(43.0f), vmax(vset1(-43.0f), -x));
-    exp_parts e = reduce_exp(minus);
-    V scale = power_of_two(e.n);
-    return vfma(scale, e.expm1_r, scale + vset1(1));
-}
-
-/*
- * Two by one division, which is what a cell waits for, of gates whose NaN both reach the state: of x the result is 1 / p =
- * q / (p q), not below 2e-19.
- */
-static inline void two_logistic(V x, V y, V *a, V *b) {
-    V p = logistic_divisor(x), q = logistic_divisor(y), both = vset1(1) / (p * q);
-    *a = both * q, *b = both * p;
-}
-
-#endif
 
 /* y (1 - y): the logistic function's slope; 1 - y^2: tanh's. */
 static inline V logistic_slope(V y) {
@@ -100,12 +49,24 @@ static inline void put_four(const tn_cell_rows *s, int unit, four sum) {
     put_sum(s, unit, 2, sum.c), put_sum(s, unit, 3, sum.d);
 }
 
+/* Two rows together; the last of an odd number twice. */
+typedef struct {
+    ptrdiff_t a, b;
+} row_pair;
+
+static inline row_pair rows_from(const tn_cell_rows *s, int i) {
+    return (row_pair){i, i + 1 < s->rows ? i + 1 : i};
+}
+
 /* ---- Elman ---- */
 
 void tn_k_tanh_cell(const tn_cell_rows *s) {
-    for (int i = 0; i < s->rows; i++)
+    for (int i = 0; i < s->rows; i += 2) {
+        row_pair p = rows_from(s, i);
         for (int u = 0; u < s->units; u += VL)
-            vstore(s->h1 + i * s->h_row + u, squash(vload(s->z + i * s->z_row + u)));
+            pair_store(s->h1 + p.a * s->h_row + u, s->h1 + p.b * s->h_row + u,
+                       gate_tanh(pair_load(s->z + p.a * s->z_row + u, s->z + p.b * s->z_row + u)));
+    }
 }
 
 void tn_k_relu_cell(const tn_cell_rows *s) {
@@ -146,18 +107,29 @@ void tn_k_relu_cell_back(const tn_cell_rows *s) {
 enum { LSTM_KEPT = 5, GRU_KEPT = 4 };
 
 void tn_k_lstm_cell(const tn_cell_rows *s) {
-    for (int row = 0; row < s->rows; row++)
-        for (int u = 0; u < s->units; u += VL) {
-            const tn_real *z = s->z + row * s->z_row + u;
-            tn_real *kept = kept_of(s, row, u, LSTM_KEPT);
-            V i = logistic(vload(z)), f = logistic(vload(z + s->z_block));
-            V g = squash(vload(z + 2 * s->z_block)), o = logistic(vload(z + 3 * s->z_block));
-            V c = vfma(f, vload(s->c0 + row * s->c_row + u), i * g), t = squash(c);
-            vstore(s->c1 + row * s->c_row + u, c);
-            vstore(s->h1 + row * s->h_row + u, o * t);
-            vstore(kept, i), vstore(kept + VL, f), vstore(kept + 2 * VL, g);
-            vstore(kept + 3 * VL, o), vstore(kept + 4 * VL, t);
+    const ptrdiff_t block = s->z_block;
+    for (int row = 0; row < s->rows; row += 2) {
+        row_pair p = rows_from(s, row);
+        const tn_real *za = s->z + p.a * s->z_row, *zb = s->z + p.b * s->z_row;
+        const tn_real *c0a = s->c0 + p.a * s->c_row, *c0b = s->c0 + p.b * s->c_row;
+        tn_real *c1a = s->c1 + p.a * s->c_row, *c1b = s->c1 + p.b * s->c_row;
+        tn_real *ha = s->h1 + p.a * s->h_row, *hb = s->h1 + p.b * s->h_row;
+        tn_real *ka = s->kept + p.a * s->kept_row, *kb = s->kept + p.b * s->kept_row;
+        for (int u = 0; u < s->units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+            pair i = gate_logistic(pair_load(za + u, zb + u));
+            pair f = gate_logistic(pair_load(za + block + u, zb + block + u));
+            pair g = gate_tanh(pair_load(za + 2 * block + u, zb + 2 * block + u));
+            pair_store(c1a + u, c1b + u, pair_fma(f, pair_load(c0a + u, c0b + u), pair_mul(i, g)));
+            pair_store(ka, kb, i), pair_store(ka + VL, kb + VL, f), pair_store(ka + 2 * VL, kb + 2 * VL, g);
         }
+        ka = s->kept + p.a * s->kept_row, kb = s->kept + p.b * s->kept_row;
+        for (int u = 0; u < s->units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+            pair o = gate_logistic(pair_load(za + 3 * block + u, zb + 3 * block + u));
+            pair t = gate_tanh(pair_load(c1a + u, c1b + u));
+            pair_store(ha + u, hb + u, pair_mul(o, t));
+            pair_store(ka + 3 * VL, kb + 3 * VL, o), pair_store(ka + 4 * VL, kb + 4 * VL, t);
+        }
+    }
 }
 
 void tn_k_lstm_cell_back(const tn_cell_rows *s) {
@@ -183,17 +155,27 @@ void tn_k_lstm_cell_back(const tn_cell_rows *s) {
 /* ---- GRU; kept: r z n and the state's part of n before the reset gate ---- */
 
 void tn_k_gru_cell(const tn_cell_rows *s) {
-    for (int row = 0; row < s->rows; row++)
-        for (int u = 0; u < s->units; u += VL) {
-            const tn_real *from = s->z + row * s->z_row + u;
-            tn_real *kept = kept_of(s, row, u, GRU_KEPT);
-            V r, z;
-            two_logistic(vload(from), vload(from + s->z_block), &r, &z);
-            V hn = vload(from + 3 * s->z_block), n = squash(vfma(r, hn, vload(from + 2 * s->z_block)));
-            V h0 = vload(s->h0 + row * s->h_row + u);
-            vstore(s->h1 + row * s->h_row + u, vfma(z, h0, (vset1(1) - z) * n));
-            vstore(kept, r), vstore(kept + VL, z), vstore(kept + 2 * VL, n), vstore(kept + 3 * VL, hn);
+    const ptrdiff_t block = s->z_block;
+    for (int row = 0; row < s->rows; row += 2) {
+        row_pair p = rows_from(s, row);
+        const tn_real *za = s->z + p.a * s->z_row, *zb = s->z + p.b * s->z_row;
+        const tn_real *h0a = s->h0 + p.a * s->h_row, *h0b = s->h0 + p.b * s->h_row;
+        tn_real *ha = s->h1 + p.a * s->h_row, *hb = s->h1 + p.b * s->h_row;
+        tn_real *ka = s->kept + p.a * s->kept_row, *kb = s->kept + p.b * s->kept_row;
+        for (int u = 0; u < s->units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
+            pair r = gate_logistic(pair_load(za + u, zb + u));
+            pair z = gate_logistic(pair_load(za + block + u, zb + block + u));
+            pair_store(ka, kb, r), pair_store(ka + VL, kb + VL, z);
         }
+        ka = s->kept + p.a * s->kept_row, kb = s->kept + p.b * s->kept_row;
+        for (int u = 0; u < s->units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
+            pair r = pair_load(ka, kb), z = pair_load(ka + VL, kb + VL);
+            pair hn = pair_load(za + 3 * block + u, zb + 3 * block + u);
+            pair n = gate_tanh(pair_fma(r, hn, pair_load(za + 2 * block + u, zb + 2 * block + u)));
+            pair_store(ha + u, hb + u, pair_fma(z, pair_sub(pair_load(h0a + u, h0b + u), n), n));
+            pair_store(ka + 2 * VL, kb + 2 * VL, n), pair_store(ka + 3 * VL, kb + 3 * VL, hn);
+        }
+    }
 }
 
 void tn_k_gru_cell_back(const tn_cell_rows *s) {
