@@ -17,14 +17,27 @@ static inline V squash_slope(V y) {
     return vfma(-y, y, vset1(1));
 }
 
-static inline tn_real *kept_of(const tn_cell_rows *s, int row, int unit, int each) {
-    return s->kept + row * s->kept_row + (ptrdiff_t)unit * each;
+/* Where a row of some units' dg goes. Kept apart from *s, which a store might change for all that the compiler knows. */
+typedef struct {
+    tn_real *dg, *panel;
+    ptrdiff_t dg_row, dg_block, panel_row, panel_block;
+} target;
+
+static inline target target_of(const tn_cell_rows *s, int unit) {
+    if (!s->panel) /* twice to the same place */
+        return (target){s->dg + unit, s->dg + unit, s->dg_row, s->dg_block, s->dg_row, s->dg_block};
+    return (target){s->dg + unit, s->panel + unit, s->dg_row, s->dg_block, s->panel_row, s->panel_block};
 }
 
-static inline V put_gradient(const tn_cell_rows *s, int row, int unit, int block, V d) {
-    vstore(s->dg + row * s->dg_row + block * s->dg_block + unit, d);
-    if (s->panel) vstore(s->panel + block * s->panel_block + row * s->panel_row + unit, d);
+/* What waits here is lines on their way into L1 to be written: those of the next row are asked for. */
+static inline V put_gradient(const target *t, int block, V d) {
+    tn_real *dg = t->dg + block * t->dg_block, *panel = t->panel + block * t->panel_block;
+    vstore(dg, d), vstore(panel, d);
+    __builtin_prefetch(dg + t->dg_row, 1, 3), __builtin_prefetch(panel + t->panel_row, 1, 3);
     return d;
+}
+static inline void next_row(target *t) {
+    t->dg += t->dg_row, t->panel += t->panel_row;
 }
 
 /* Sums of dg over rows, which stay in registers: backward goes by units, then rows. */
@@ -76,29 +89,34 @@ void tn_k_relu_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_tanh_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, h_row = s->h_row;
     for (int u = 0; u < s->units; u += VL) {
-        V s0 = sum_so_far(s, u, 0);
-        for (int i = 0; i < s->rows; i++) {
-            tn_real *dh = s->dh + i * s->d_row + u;
-            s0 += put_gradient(s, i, u, 0, vload(dh) * squash_slope(vload(s->h1 + i * s->h_row + u)));
+        V sum = sum_so_far(s, u, 0);
+        target to = target_of(s, u);
+        const tn_real *h = s->h1 + u;
+        tn_real *dh = s->dh + u;
+        for (int n = s->rows; n > 0; n--, dh += d_row, h += h_row, next_row(&to)) {
+            sum += put_gradient(&to, 0, vload(dh) * squash_slope(vload(h)));
             vstore(dh, vset1(0));
         }
-        put_sum(s, u, 0, s0);
+        put_sum(s, u, 0, sum);
     }
 }
 
 void tn_k_relu_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, h_row = s->h_row;
     const V zero = vset1(0);
     for (int u = 0; u < s->units; u += VL) {
-        V s0 = sum_so_far(s, u, 0);
-        for (int i = 0; i < s->rows; i++) {
-            tn_real *dh = s->dh + i * s->d_row + u;
-            V h = vload(s->h1 + i * s->h_row + u);
-            V slope = vsel(vgt(h, zero), vset1(1), vsel(VMASK(h <= zero), zero, h));
-            s0 += put_gradient(s, i, u, 0, vload(dh) * slope);
+        V sum = sum_so_far(s, u, 0);
+        target to = target_of(s, u);
+        const tn_real *h1 = s->h1 + u;
+        tn_real *dh = s->dh + u;
+        for (int n = s->rows; n > 0; n--, dh += d_row, h1 += h_row, next_row(&to)) {
+            V h = vload(h1), slope = vsel(vgt(h, zero), vset1(1), vsel(VMASK(h <= zero), zero, h));
+            sum += put_gradient(&to, 0, vload(dh) * slope);
             vstore(dh, zero);
         }
-        put_sum(s, u, 0, s0);
+        put_sum(s, u, 0, sum);
     }
 }
 
@@ -133,20 +151,23 @@ void tn_k_lstm_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_lstm_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, c_row = s->c_row, kept_row = s->kept_row;
     for (int u = 0; u < s->units; u += VL) {
         four sum = four_so_far(s, u);
-        for (int row = 0; row < s->rows; row++) {
-            const tn_real *kept = kept_of(s, row, u, LSTM_KEPT);
-            tn_real *dh = s->dh + row * s->d_row + u, *dc = s->dc + row * s->d_row + u;
+        target to = target_of(s, u);
+        const tn_real *kept = s->kept + (ptrdiff_t)u * LSTM_KEPT, *c0 = s->c0 + u;
+        tn_real *dh = s->dh + u, *dc = s->dc + u;
+        for (int left = s->rows; left > 0; left--, next_row(&to)) {
             V i = vload(kept), f = vload(kept + VL), g = vload(kept + 2 * VL), o = vload(kept + 3 * VL);
             V t = vload(kept + 4 * VL), dh1 = vload(dh);
             V d = vfma(dh1 * o, squash_slope(t), vload(dc));
-            sum.a += put_gradient(s, row, u, 0, d * g * logistic_slope(i));
-            sum.b += put_gradient(s, row, u, 1, d * vload(s->c0 + row * s->c_row + u) * logistic_slope(f));
-            sum.c += put_gradient(s, row, u, 2, d * i * squash_slope(g));
-            sum.d += put_gradient(s, row, u, 3, dh1 * t * logistic_slope(o));
+            sum.a += put_gradient(&to, 0, d * g * logistic_slope(i));
+            sum.b += put_gradient(&to, 1, d * vload(c0) * logistic_slope(f));
+            sum.c += put_gradient(&to, 2, d * i * squash_slope(g));
+            sum.d += put_gradient(&to, 3, dh1 * t * logistic_slope(o));
             vstore(dc, d * f);
             vstore(dh, vset1(0));
+            kept += kept_row, c0 += c_row, dh += d_row, dc += d_row;
         }
         put_four(s, u, sum);
     }
@@ -179,19 +200,21 @@ void tn_k_gru_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_gru_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, h_row = s->h_row, kept_row = s->kept_row;
     for (int u = 0; u < s->units; u += VL) {
         four sum = four_so_far(s, u);
-        for (int row = 0; row < s->rows; row++) {
-            const tn_real *kept = kept_of(s, row, u, GRU_KEPT);
-            tn_real *dh = s->dh + row * s->d_row + u;
+        target to = target_of(s, u);
+        const tn_real *kept = s->kept + (ptrdiff_t)u * GRU_KEPT, *h0 = s->h0 + u;
+        tn_real *dh = s->dh + u;
+        for (int left = s->rows; left > 0; left--, next_row(&to)) {
             V r = vload(kept), z = vload(kept + VL), n = vload(kept + 2 * VL), hn = vload(kept + 3 * VL);
-            V dh1 = vload(dh), h0 = vload(s->h0 + row * s->h_row + u);
-            V dn = dh1 * (vset1(1) - z) * squash_slope(n);
-            sum.a += put_gradient(s, row, u, 0, dn);
-            sum.b += put_gradient(s, row, u, 1, dn * hn * logistic_slope(r));
-            sum.c += put_gradient(s, row, u, 2, dh1 * (h0 - n) * logistic_slope(z));
-            sum.d += put_gradient(s, row, u, 3, dn * r);
+            V dh1 = vload(dh), dn = dh1 * (vset1(1) - z) * squash_slope(n);
+            sum.a += put_gradient(&to, 0, dn);
+            sum.b += put_gradient(&to, 1, dn * hn * logistic_slope(r));
+            sum.c += put_gradient(&to, 2, dh1 * (vload(h0) - n) * logistic_slope(z));
+            sum.d += put_gradient(&to, 3, dn * r);
             vstore(dh, dh1 * z);
+            kept += kept_row, h0 += h_row, dh += d_row;
         }
         put_four(s, u, sum);
     }
