@@ -62,23 +62,29 @@ static inline void put_four(const tn_cell_rows *s, int unit, four sum) {
     put_sum(s, unit, 2, sum.c), put_sum(s, unit, 3, sum.d);
 }
 
-/* Two rows together; the last of an odd number twice. */
+/*
+ * A row of units and its companion: the next row or, of the last of an odd number, its own later half (with the unit in
+ * the middle, of an odd number of vectors, in both).
+ */
 typedef struct {
-    ptrdiff_t a, b;
-} row_pair;
+    int units; /* of each */
+    ptrdiff_t rows, unit;
+} companion;
 
-static inline row_pair rows_from(const tn_cell_rows *s, int i) {
-    return (row_pair){i, i + 1 < s->rows ? i + 1 : i};
+static inline companion companion_of(const tn_cell_rows *s, int row) {
+    int half = (s->units / VL + 1) / 2 * VL;
+    return row + 1 < s->rows ? (companion){s->units, 1, 0} : (companion){half, 0, s->units - half};
 }
 
 /* ---- Elman ---- */
 
 void tn_k_tanh_cell(const tn_cell_rows *s) {
-    for (int i = 0; i < s->rows; i += 2) {
-        row_pair p = rows_from(s, i);
-        for (int u = 0; u < s->units; u += VL)
-            pair_store(s->h1 + p.a * s->h_row + u, s->h1 + p.b * s->h_row + u,
-                       gate_tanh(pair_load(s->z + p.a * s->z_row + u, s->z + p.b * s->z_row + u)));
+    for (int row = 0; row < s->rows; row += 2) {
+        const companion to = companion_of(s, row);
+        const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
+        tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
+        for (int u = 0; u < to.units; u += VL)
+            pair_store(ha + u, hb + u, gate_tanh(pair_load(za + u, zb + u)));
     }
 }
 
@@ -127,21 +133,22 @@ enum { LSTM_KEPT = 5, GRU_KEPT = 4 };
 void tn_k_lstm_cell(const tn_cell_rows *s) {
     const ptrdiff_t block = s->z_block;
     for (int row = 0; row < s->rows; row += 2) {
-        row_pair p = rows_from(s, row);
-        const tn_real *za = s->z + p.a * s->z_row, *zb = s->z + p.b * s->z_row;
-        const tn_real *c0a = s->c0 + p.a * s->c_row, *c0b = s->c0 + p.b * s->c_row;
-        tn_real *c1a = s->c1 + p.a * s->c_row, *c1b = s->c1 + p.b * s->c_row;
-        tn_real *ha = s->h1 + p.a * s->h_row, *hb = s->h1 + p.b * s->h_row;
-        tn_real *ka = s->kept + p.a * s->kept_row, *kb = s->kept + p.b * s->kept_row;
-        for (int u = 0; u < s->units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+        const companion to = companion_of(s, row);
+        const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
+        const tn_real *c0a = s->c0 + row * s->c_row, *c0b = c0a + to.rows * s->c_row + to.unit;
+        tn_real *c1a = s->c1 + row * s->c_row, *c1b = c1a + to.rows * s->c_row + to.unit;
+        tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
+        tn_real *kept = s->kept + row * s->kept_row, *ka = kept,
+                *kb = kept + to.rows * s->kept_row + to.unit * LSTM_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
             pair i = gate_logistic(pair_load(za + u, zb + u));
             pair f = gate_logistic(pair_load(za + block + u, zb + block + u));
             pair g = gate_tanh(pair_load(za + 2 * block + u, zb + 2 * block + u));
             pair_store(c1a + u, c1b + u, pair_fma(f, pair_load(c0a + u, c0b + u), pair_mul(i, g)));
             pair_store(ka, kb, i), pair_store(ka + VL, kb + VL, f), pair_store(ka + 2 * VL, kb + 2 * VL, g);
         }
-        ka = s->kept + p.a * s->kept_row, kb = s->kept + p.b * s->kept_row;
-        for (int u = 0; u < s->units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+        ka = kept, kb = kept + to.rows * s->kept_row + to.unit * LSTM_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
             pair o = gate_logistic(pair_load(za + 3 * block + u, zb + 3 * block + u));
             pair t = gate_tanh(pair_load(c1a + u, c1b + u));
             pair_store(ha + u, hb + u, pair_mul(o, t));
@@ -178,18 +185,19 @@ void tn_k_lstm_cell_back(const tn_cell_rows *s) {
 void tn_k_gru_cell(const tn_cell_rows *s) {
     const ptrdiff_t block = s->z_block;
     for (int row = 0; row < s->rows; row += 2) {
-        row_pair p = rows_from(s, row);
-        const tn_real *za = s->z + p.a * s->z_row, *zb = s->z + p.b * s->z_row;
-        const tn_real *h0a = s->h0 + p.a * s->h_row, *h0b = s->h0 + p.b * s->h_row;
-        tn_real *ha = s->h1 + p.a * s->h_row, *hb = s->h1 + p.b * s->h_row;
-        tn_real *ka = s->kept + p.a * s->kept_row, *kb = s->kept + p.b * s->kept_row;
-        for (int u = 0; u < s->units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
+        const companion to = companion_of(s, row);
+        const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
+        const tn_real *h0a = s->h0 + row * s->h_row, *h0b = h0a + to.rows * s->h_row + to.unit;
+        tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
+        tn_real *kept = s->kept + row * s->kept_row, *ka = kept,
+                *kb = kept + to.rows * s->kept_row + to.unit * GRU_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
             pair r = gate_logistic(pair_load(za + u, zb + u));
             pair z = gate_logistic(pair_load(za + block + u, zb + block + u));
             pair_store(ka, kb, r), pair_store(ka + VL, kb + VL, z);
         }
-        ka = s->kept + p.a * s->kept_row, kb = s->kept + p.b * s->kept_row;
-        for (int u = 0; u < s->units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
+        ka = kept, kb = kept + to.rows * s->kept_row + to.unit * GRU_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
             pair r = pair_load(ka, kb), z = pair_load(ka + VL, kb + VL);
             pair hn = pair_load(za + 3 * block + u, zb + 3 * block + u);
             pair n = gate_tanh(pair_fma(r, hn, pair_load(za + 2 * block + u, zb + 2 * block + u)));
