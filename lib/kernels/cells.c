@@ -24,20 +24,23 @@ typedef struct {
 } target;
 
 static inline target target_of(const tn_cell_rows *s, int unit) {
-    if (!s->panel) /* twice to the same place */
-        return (target){s->dg + unit, s->dg + unit, s->dg_row, s->dg_block, s->dg_row, s->dg_block};
-    return (target){s->dg + unit, s->panel + unit, s->dg_row, s->dg_block, s->panel_row, s->panel_block};
+    return (target){s->dg + unit,  s->panel ? s->panel + unit : NULL, s->dg_row, s->dg_block, s->panel_row,
+                    s->panel_block};
 }
 
 /* What waits here is lines on their way into L1 to be written: those of the next row are asked for. */
+static inline void put_ahead(tn_real *to, ptrdiff_t row, V d) {
+    vstore(to, d);
+    __builtin_prefetch(to + row, 1, 3);
+}
 static inline V put_gradient(const target *t, int block, V d) {
-    tn_real *dg = t->dg + block * t->dg_block, *panel = t->panel + block * t->panel_block;
-    vstore(dg, d), vstore(panel, d);
-    __builtin_prefetch(dg + t->dg_row, 1, 3), __builtin_prefetch(panel + t->panel_row, 1, 3);
+    put_ahead(t->dg + block * t->dg_block, t->dg_row, d);
+    if (t->panel) put_ahead(t->panel + block * t->panel_block, t->panel_row, d);
     return d;
 }
 static inline void next_row(target *t) {
-    t->dg += t->dg_row, t->panel += t->panel_row;
+    t->dg += t->dg_row;
+    if (t->panel) t->panel += t->panel_row;
 }
 
 /* Sums of dg over rows, which stay in registers: backward goes by units, then rows. */
