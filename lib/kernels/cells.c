@@ -6,59 +6,8 @@
  */
 #include "cells.h"
 #include "level.h"
+#include "gates.h"
 #include "vmath.h"
-
-#ifdef TN_DOUBLE
-
-static inline V squash(V x) {
-    return tanh(x);
-}
-static inline V logistic(V x) {
-    return 1 / (1 + exp(-x));
-}
-static inline void two_logistic(V x, V y, V *a, V *b) {
-    *a = logistic(x), *b = logistic(y);
-}
-
-#else
-
-/*
- * vmath.h's tanh and sigmoid without what a gate can do without: gradual underflow and the sign of zero. Half of the
- * operations; within 3 units of the last place; NaN passes (it is the second argument of vmin and vmax).
- */
-static inline V squash(V x) {
-    V two = vmin(vset1(20.0f), vmax(vset1(-20.0f), x + x));
-    exp_parts e = reduce_exp(two);
-    V scale = power_of_two(e.n);
-    V em1 = vfma(scale, e.expm1_r, scale - vset1(1));
-    return em1 / (em1 + vset1(2));
-}
-
-static inline V logistic(V x) {
-    V minus = vmin(vset1(87.0f), vmax(vset1(-87.0f), -x));
-    exp_parts e = reduce_exp(minus);
-    V scale = power_of_two(e.n);
-    return vset1(1) / vfma(scale, e.expm1_r, scale + vset1(1));
-}
-
-/* 1 + exp(-x), for x below -43 that of -43: so two of them may be multiplied. */
-static inline V logistic_divisor(V x) {
-    V minus = vmin(vset1(43.0f), vmax(vset1(-43.0f), -x));
-    exp_parts e = reduce_exp(minus);
-    V scale = power_of_two(e.n);
-    return vfma(scale, e.expm1_r, scale + vset1(1));
-}
-
-/*
- * Two by one division, which is what a cell waits for, of gates whose NaN both reach the state: of x the result is 1 / p =
- * q / (p q), not below 2e-19.
- */
-static inline void two_logistic(V x, V y, V *a, V *b) {
-    V p = logistic_divisor(x), q = logistic_divisor(y), both = vset1(1) / (p * q);
-    *a = both * q, *b = both * p;
-}
-
-#endif
 
 /* y (1 - y): the logistic function's slope; 1 - y^2: tanh's. */
 static inline V logistic_slope(V y) {
@@ -68,14 +17,30 @@ static inline V squash_slope(V y) {
     return vfma(-y, y, vset1(1));
 }
 
-static inline tn_real *kept_of(const tn_cell_rows *s, int row, int unit, int each) {
-    return s->kept + row * s->kept_row + (ptrdiff_t)unit * each;
+/* Where a row of some units' dg goes. Kept apart from *s, which a store might change for all that the compiler knows. */
+typedef struct {
+    tn_real *dg, *panel;
+    ptrdiff_t dg_row, dg_block, panel_row, panel_block;
+} target;
+
+static inline target target_of(const tn_cell_rows *s, int unit) {
+    return (target){s->dg + unit,  s->panel ? s->panel + unit : NULL, s->dg_row, s->dg_block, s->panel_row,
+                    s->panel_block};
 }
 
-static inline V put_gradient(const tn_cell_rows *s, int row, int unit, int block, V d) {
-    vstore(s->dg + row * s->dg_row + block * s->dg_block + unit, d);
-    if (s->panel) vstore(s->panel + block * s->panel_block + row * s->panel_row + unit, d);
+/* What waits here is lines on their way into L1 to be written: those of the next row are asked for. */
+static inline void put_ahead(tn_real *to, ptrdiff_t row, V d) {
+    vstore(to, d);
+    __builtin_prefetch(to + row, 1, 3);
+}
+static inline V put_gradient(const target *t, int block, V d) {
+    put_ahead(t->dg + block * t->dg_block, t->dg_row, d);
+    if (t->panel) put_ahead(t->panel + block * t->panel_block, t->panel_row, d);
     return d;
+}
+static inline void next_row(target *t) {
+    t->dg += t->dg_row;
+    if (t->panel) t->panel += t->panel_row;
 }
 
 /* Sums of dg over rows, which stay in registers: backward goes by units, then rows. */
@@ -100,12 +65,30 @@ static inline void put_four(const tn_cell_rows *s, int unit, four sum) {
     put_sum(s, unit, 2, sum.c), put_sum(s, unit, 3, sum.d);
 }
 
+/*
+ * A row of units and its companion: the next row or, of the last of an odd number, its own later half (with the unit in
+ * the middle, of an odd number of vectors, in both).
+ */
+typedef struct {
+    int units; /* of each */
+    ptrdiff_t rows, unit;
+} companion;
+
+static inline companion companion_of(const tn_cell_rows *s, int row) {
+    int half = (s->units / VL + 1) / 2 * VL;
+    return row + 1 < s->rows ? (companion){s->units, 1, 0} : (companion){half, 0, s->units - half};
+}
+
 /* ---- Elman ---- */
 
 void tn_k_tanh_cell(const tn_cell_rows *s) {
-    for (int i = 0; i < s->rows; i++)
-        for (int u = 0; u < s->units; u += VL)
-            vstore(s->h1 + i * s->h_row + u, squash(vload(s->z + i * s->z_row + u)));
+    for (int row = 0; row < s->rows; row += 2) {
+        const companion to = companion_of(s, row);
+        const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
+        tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
+        for (int u = 0; u < to.units; u += VL)
+            pair_store(ha + u, hb + u, gate_tanh(pair_load(za + u, zb + u)));
+    }
 }
 
 void tn_k_relu_cell(const tn_cell_rows *s) {
@@ -115,29 +98,34 @@ void tn_k_relu_cell(const tn_cell_rows *s) {
 }
 
 void tn_k_tanh_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, h_row = s->h_row;
     for (int u = 0; u < s->units; u += VL) {
-        V s0 = sum_so_far(s, u, 0);
-        for (int i = 0; i < s->rows; i++) {
-            tn_real *dh = s->dh + i * s->d_row + u;
-            s0 += put_gradient(s, i, u, 0, vload(dh) * squash_slope(vload(s->h1 + i * s->h_row + u)));
+        V sum = sum_so_far(s, u, 0);
+        target to = target_of(s, u);
+        const tn_real *h = s->h1 + u;
+        tn_real *dh = s->dh + u;
+        for (int n = s->rows; n > 0; n--, dh += d_row, h += h_row, next_row(&to)) {
+            sum += put_gradient(&to, 0, vload(dh) * squash_slope(vload(h)));
             vstore(dh, vset1(0));
         }
-        put_sum(s, u, 0, s0);
+        put_sum(s, u, 0, sum);
     }
 }
 
 void tn_k_relu_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, h_row = s->h_row;
     const V zero = vset1(0);
     for (int u = 0; u < s->units; u += VL) {
-        V s0 = sum_so_far(s, u, 0);
-        for (int i = 0; i < s->rows; i++) {
-            tn_real *dh = s->dh + i * s->d_row + u;
-            V h = vload(s->h1 + i * s->h_row + u);
-            V slope = vsel(vgt(h, zero), vset1(1), vsel(VMASK(h <= zero), zero, h));
-            s0 += put_gradient(s, i, u, 0, vload(dh) * slope);
+        V sum = sum_so_far(s, u, 0);
+        target to = target_of(s, u);
+        const tn_real *h1 = s->h1 + u;
+        tn_real *dh = s->dh + u;
+        for (int n = s->rows; n > 0; n--, dh += d_row, h1 += h_row, next_row(&to)) {
+            V h = vload(h1), slope = vsel(vgt(h, zero), vset1(1), vsel(VMASK(h <= zero), zero, h));
+            sum += put_gradient(&to, 0, vload(dh) * slope);
             vstore(dh, zero);
         }
-        put_sum(s, u, 0, s0);
+        put_sum(s, u, 0, sum);
     }
 }
 
@@ -146,35 +134,50 @@ void tn_k_relu_cell_back(const tn_cell_rows *s) {
 enum { LSTM_KEPT = 5, GRU_KEPT = 4 };
 
 void tn_k_lstm_cell(const tn_cell_rows *s) {
-    for (int row = 0; row < s->rows; row++)
-        for (int u = 0; u < s->units; u += VL) {
-            const tn_real *z = s->z + row * s->z_row + u;
-            tn_real *kept = kept_of(s, row, u, LSTM_KEPT);
-            V i = logistic(vload(z)), f = logistic(vload(z + s->z_block));
-            V g = squash(vload(z + 2 * s->z_block)), o = logistic(vload(z + 3 * s->z_block));
-            V c = vfma(f, vload(s->c0 + row * s->c_row + u), i * g), t = squash(c);
-            vstore(s->c1 + row * s->c_row + u, c);
-            vstore(s->h1 + row * s->h_row + u, o * t);
-            vstore(kept, i), vstore(kept + VL, f), vstore(kept + 2 * VL, g);
-            vstore(kept + 3 * VL, o), vstore(kept + 4 * VL, t);
+    const ptrdiff_t block = s->z_block;
+    for (int row = 0; row < s->rows; row += 2) {
+        const companion to = companion_of(s, row);
+        const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
+        const tn_real *c0a = s->c0 + row * s->c_row, *c0b = c0a + to.rows * s->c_row + to.unit;
+        tn_real *c1a = s->c1 + row * s->c_row, *c1b = c1a + to.rows * s->c_row + to.unit;
+        tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
+        tn_real *kept = s->kept + row * s->kept_row, *ka = kept,
+                *kb = kept + to.rows * s->kept_row + to.unit * LSTM_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+            pair i = gate_logistic(pair_load(za + u, zb + u));
+            pair f = gate_logistic(pair_load(za + block + u, zb + block + u));
+            pair g = gate_tanh(pair_load(za + 2 * block + u, zb + 2 * block + u));
+            pair_store(c1a + u, c1b + u, pair_fma(f, pair_load(c0a + u, c0b + u), pair_mul(i, g)));
+            pair_store(ka, kb, i), pair_store(ka + VL, kb + VL, f), pair_store(ka + 2 * VL, kb + 2 * VL, g);
         }
+        ka = kept, kb = kept + to.rows * s->kept_row + to.unit * LSTM_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+            pair o = gate_logistic(pair_load(za + 3 * block + u, zb + 3 * block + u));
+            pair t = gate_tanh(pair_load(c1a + u, c1b + u));
+            pair_store(ha + u, hb + u, pair_mul(o, t));
+            pair_store(ka + 3 * VL, kb + 3 * VL, o), pair_store(ka + 4 * VL, kb + 4 * VL, t);
+        }
+    }
 }
 
 void tn_k_lstm_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, c_row = s->c_row, kept_row = s->kept_row;
     for (int u = 0; u < s->units; u += VL) {
         four sum = four_so_far(s, u);
-        for (int row = 0; row < s->rows; row++) {
-            const tn_real *kept = kept_of(s, row, u, LSTM_KEPT);
-            tn_real *dh = s->dh + row * s->d_row + u, *dc = s->dc + row * s->d_row + u;
+        target to = target_of(s, u);
+        const tn_real *kept = s->kept + (ptrdiff_t)u * LSTM_KEPT, *c0 = s->c0 + u;
+        tn_real *dh = s->dh + u, *dc = s->dc + u;
+        for (int left = s->rows; left > 0; left--, next_row(&to)) {
             V i = vload(kept), f = vload(kept + VL), g = vload(kept + 2 * VL), o = vload(kept + 3 * VL);
             V t = vload(kept + 4 * VL), dh1 = vload(dh);
             V d = vfma(dh1 * o, squash_slope(t), vload(dc));
-            sum.a += put_gradient(s, row, u, 0, d * g * logistic_slope(i));
-            sum.b += put_gradient(s, row, u, 1, d * vload(s->c0 + row * s->c_row + u) * logistic_slope(f));
-            sum.c += put_gradient(s, row, u, 2, d * i * squash_slope(g));
-            sum.d += put_gradient(s, row, u, 3, dh1 * t * logistic_slope(o));
+            sum.a += put_gradient(&to, 0, d * g * logistic_slope(i));
+            sum.b += put_gradient(&to, 1, d * vload(c0) * logistic_slope(f));
+            sum.c += put_gradient(&to, 2, d * i * squash_slope(g));
+            sum.d += put_gradient(&to, 3, dh1 * t * logistic_slope(o));
             vstore(dc, d * f);
             vstore(dh, vset1(0));
+            kept += kept_row, c0 += c_row, dh += d_row, dc += d_row;
         }
         put_four(s, u, sum);
     }
@@ -183,33 +186,46 @@ void tn_k_lstm_cell_back(const tn_cell_rows *s) {
 /* ---- GRU; kept: r z n and the state's part of n before the reset gate ---- */
 
 void tn_k_gru_cell(const tn_cell_rows *s) {
-    for (int row = 0; row < s->rows; row++)
-        for (int u = 0; u < s->units; u += VL) {
-            const tn_real *from = s->z + row * s->z_row + u;
-            tn_real *kept = kept_of(s, row, u, GRU_KEPT);
-            V r, z;
-            two_logistic(vload(from), vload(from + s->z_block), &r, &z);
-            V hn = vload(from + 3 * s->z_block), n = squash(vfma(r, hn, vload(from + 2 * s->z_block)));
-            V h0 = vload(s->h0 + row * s->h_row + u);
-            vstore(s->h1 + row * s->h_row + u, vfma(z, h0, (vset1(1) - z) * n));
-            vstore(kept, r), vstore(kept + VL, z), vstore(kept + 2 * VL, n), vstore(kept + 3 * VL, hn);
+    const ptrdiff_t block = s->z_block;
+    for (int row = 0; row < s->rows; row += 2) {
+        const companion to = companion_of(s, row);
+        const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
+        const tn_real *h0a = s->h0 + row * s->h_row, *h0b = h0a + to.rows * s->h_row + to.unit;
+        tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
+        tn_real *kept = s->kept + row * s->kept_row, *ka = kept,
+                *kb = kept + to.rows * s->kept_row + to.unit * GRU_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
+            pair r = gate_logistic(pair_load(za + u, zb + u));
+            pair z = gate_logistic(pair_load(za + block + u, zb + block + u));
+            pair_store(ka, kb, r), pair_store(ka + VL, kb + VL, z);
         }
+        ka = kept, kb = kept + to.rows * s->kept_row + to.unit * GRU_KEPT;
+        for (int u = 0; u < to.units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
+            pair r = pair_load(ka, kb), z = pair_load(ka + VL, kb + VL);
+            pair hn = pair_load(za + 3 * block + u, zb + 3 * block + u);
+            pair n = gate_tanh(pair_fma(r, hn, pair_load(za + 2 * block + u, zb + 2 * block + u)));
+            pair_store(ha + u, hb + u, pair_fma(z, pair_sub(pair_load(h0a + u, h0b + u), n), n));
+            pair_store(ka + 2 * VL, kb + 2 * VL, n), pair_store(ka + 3 * VL, kb + 3 * VL, hn);
+        }
+    }
 }
 
 void tn_k_gru_cell_back(const tn_cell_rows *s) {
+    const ptrdiff_t d_row = s->d_row, h_row = s->h_row, kept_row = s->kept_row;
     for (int u = 0; u < s->units; u += VL) {
         four sum = four_so_far(s, u);
-        for (int row = 0; row < s->rows; row++) {
-            const tn_real *kept = kept_of(s, row, u, GRU_KEPT);
-            tn_real *dh = s->dh + row * s->d_row + u;
+        target to = target_of(s, u);
+        const tn_real *kept = s->kept + (ptrdiff_t)u * GRU_KEPT, *h0 = s->h0 + u;
+        tn_real *dh = s->dh + u;
+        for (int left = s->rows; left > 0; left--, next_row(&to)) {
             V r = vload(kept), z = vload(kept + VL), n = vload(kept + 2 * VL), hn = vload(kept + 3 * VL);
-            V dh1 = vload(dh), h0 = vload(s->h0 + row * s->h_row + u);
-            V dn = dh1 * (vset1(1) - z) * squash_slope(n);
-            sum.a += put_gradient(s, row, u, 0, dn);
-            sum.b += put_gradient(s, row, u, 1, dn * hn * logistic_slope(r));
-            sum.c += put_gradient(s, row, u, 2, dh1 * (h0 - n) * logistic_slope(z));
-            sum.d += put_gradient(s, row, u, 3, dn * r);
+            V dh1 = vload(dh), dn = dh1 * (vset1(1) - z) * squash_slope(n);
+            sum.a += put_gradient(&to, 0, dn);
+            sum.b += put_gradient(&to, 1, dn * hn * logistic_slope(r));
+            sum.c += put_gradient(&to, 2, dh1 * (vload(h0) - n) * logistic_slope(z));
+            sum.d += put_gradient(&to, 3, dn * r);
             vstore(dh, dh1 * z);
+            kept += kept_row, h0 += h_row, dh += d_row;
         }
         put_four(s, u, sum);
     }

@@ -18,7 +18,8 @@ typedef struct {
     const tn_real *z;         /* with the biases; forward */
     ptrdiff_t z_row, z_block; /* from row to row, from block to block */
     const tn_real *h0, *c0;   /* the states before; c: LSTM */
-    tn_real *h1, *c1;         /* the states after: results, or what backward reads */
+    tn_real *h1,
+        *c1; /* the states after: results, or what backward reads; elsewhere than the states before */
     ptrdiff_t h_row, c_row;
     tn_real *kept; /* what backward needs, cell_kept[cell] reals a unit */
     ptrdiff_t kept_row;
