@@ -3,11 +3,12 @@
  * The forward pass of convolution without columns, and with max pooling while the result is in the cache: one image at a
  * time, images dealt to a fixed number of chunks. By shape, lanes run over the pixels of a row (few filters or short sums)
  * or over the output channels; both add the terms of an element in the order of the weights, as the product over columns
- * does, so which of them runs changes no bit. 3 x 3 windows with enough channels go by Winograd's algorithm unless the
- * caller asked for direct sums. Strides, dilation and groups are left to the columns.
+ * does, so which of them runs changes no bit. 3 x 3 windows with enough channels, and 5 x 5 ones before 2 x 2 pooling, go by
+ * Winograd's algorithm unless the caller asked for direct sums. Strides, dilation and groups are left to the columns.
  */
 #include "conv_pool.h"
 #include "conv_winograd.h"
+#include "conv_winograd_rows.h"
 #include "kernels/kernels.h"
 #include <math.h>
 #include <string.h>
@@ -20,7 +21,7 @@ enum {
     SLACK = 64, /* vectors may be loaded beyond the last row */
     WORD = 64
 };
-enum way { COLUMNS, PIXELS, POOLED_PIXELS, CHANNELS, WINOGRAD };
+enum way { COLUMNS, PIXELS, POOLED_PIXELS, CHANNELS, WINOGRAD, WINOGRAD_ROWS };
 
 static enum way choose(const tn_conv_plan *p, const tn_window *pool) {
     const tn_window *g = &p->g;
@@ -28,6 +29,7 @@ static enum way choose(const tn_conv_plan *p, const tn_window *pool) {
         return COLUMNS;
     if (p->algorithm == TN_CONV_AUTO && (!pool || (pool->kh == 2 && pool->kw == 2)) && tn_winograd_fits(p))
         return WINOGRAD;
+    if (p->algorithm == TN_CONV_AUTO && tn_winograd_rows_fits(p, pool)) return WINOGRAD_ROWS;
     if (g->ow < 8 || (p->co >= 16 && p->k > 32)) return CHANNELS;
     return pool && pool->kh == 2 && pool->kw == 2 ? POOLED_PIXELS : PIXELS;
 }
@@ -51,6 +53,7 @@ typedef struct {
     const tn_real *bias;  /* filled up to ld */
     tn_real *y;
     unsigned char *winner;
+    tn_winograd_rows rows; /* Winograd by rows */
     tn_real *scratch;
     size_t image_len, z_len, pooled_len, live_len,
         scratch_len; /* the frame; the output; pooled, channels last; see live_terms; all, of a thread */
@@ -99,6 +102,12 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
         bias = b;
     }
     j->bias = bias;
+    if (j->way == WINOGRAD_ROWS) {
+        j->rows = (tn_winograd_rows){.k = j->k, .ci = j->p->g.c, .panel = j->vectors * width, .ld = j->ld};
+        tn_real *u = tn_scratch(t, (size_t)j->ld * (size_t)(6 * (k / 5)) * sizeof *u);
+        tn_winograd_rows_weights(&j->rows, packed, u);
+        j->rows.u = u, j->rows.bias = bias, j->rows.relu = j->relu;
+    }
 }
 
 /* A frame with rows of even length is one run of pixels, whose even ones are even columns; then both parts. */
@@ -126,6 +135,22 @@ static void lay_out_pooled(tn_tape *t, job *j) {
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
 }
 
+static void lay_out_rows(tn_tape *t, job *j) {
+    const tn_window *g = &j->p->g, *pool = j->pool;
+    j->padded = g->ph || g->pw;
+    j->row = g->w + 2 * g->pw, j->plane = j->row * (g->h + 2 * g->ph);
+    if (j->padded) j->image_len = with_slack((size_t)g->c * (size_t)j->plane);
+    tn_winograd_rows *r = &j->rows;
+    r->down = pool->oh, r->across = pool->ow, r->row = j->row, r->plane = j->plane;
+    int *off = tn_scratch(t, (size_t)j->p->k * sizeof *off);
+    tn_winograd_rows_terms(r, off);
+    r->off = off;
+    j->z_len = with_slack(tn_winograd_rows_scratch(r));
+    j->pooled_len = with_slack((size_t)(pool->oh * pool->ow) * (size_t)j->ld);
+    j->scratch_len = j->image_len + j->z_len + 3 * j->pooled_len;
+    j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
+}
+
 static void lay_out(tn_tape *t, job *j) {
     const tn_window *g = &j->p->g, *pool = j->pool;
     if (j->way == WINOGRAD) {
@@ -135,6 +160,10 @@ static void lay_out(tn_tape *t, job *j) {
     }
     if (j->way == POOLED_PIXELS) {
         lay_out_pooled(t, j);
+        return;
+    }
+    if (j->way == WINOGRAD_ROWS) {
+        lay_out_rows(t, j);
         return;
     }
     j->oh = pool ? pool->oh * pool->kh : g->oh, j->ow = pool ? pool->ow * pool->kw : g->ow;
@@ -217,6 +246,15 @@ static void by_pooled_pixels(const job *j, const tn_real *x, tn_real *z, tn_real
                            winner);
 }
 
+/* Pooled values and the winners' places from channels last to planes. */
+static void put_pooled(const job *j, const tn_real *pooled, const tn_real *place, tn_real *places, tn_real *y,
+                       unsigned char *winner) {
+    const int out = j->pool->oh * j->pool->ow, co = j->p->co;
+    j->k->transpose(out, co, pooled, j->ld, y, out);
+    j->k->transpose(out, co, place, j->ld, places, out);
+    j->k->to_u8((size_t)out * (size_t)co, places, winner);
+}
+
 static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
     const tn_window *pool = j->pool;
     const tn_kernels_t *k = j->k;
@@ -236,11 +274,13 @@ static void by_channels(const job *j, const tn_real *x, tn_real *z, tn_real *y, 
             k->transpose(rows * j->ow, co, z, j->ld, y + (ptrdiff_t)r * j->ow, (ptrdiff_t)j->oh * j->ow);
         }
     }
-    if (!pool) return;
-    int out = pool->oh * pool->ow;
-    k->transpose(out, co, pooled, j->ld, y, out);
-    k->transpose(out, co, place, j->ld, places, out);
-    k->to_u8((size_t)out * (size_t)co, places, winner);
+    if (pool) put_pooled(j, pooled, place, places, y, winner);
+}
+
+static void by_winograd_rows(const job *j, const tn_real *x, tn_real *z, tn_real *y, unsigned char *winner) {
+    tn_real *pooled = z + j->z_len, *place = pooled + j->pooled_len, *places = place + j->pooled_len;
+    tn_winograd_rows_image(&j->rows, x, pooled, place, z);
+    put_pooled(j, pooled, place, places, y, winner);
 }
 
 static void forward_chunk(void *arg, int chunk) {
@@ -258,6 +298,8 @@ static void forward_chunk(void *arg, int chunk) {
         if (j->padded) frame(j, x, image), x = image;
         if (j->way == WINOGRAD)
             tn_winograd_image(j->k, p, x, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
+        else if (j->way == WINOGRAD_ROWS)
+            by_winograd_rows(j, x, z, y, winner);
         else if (j->way == PIXELS)
             by_pixels(j, x, z, y, winner);
         else if (j->way == POOLED_PIXELS)

@@ -448,6 +448,11 @@
 #define tn_winograd_frame tn64_winograd_frame
 #define tn_winograd_framed tn64_winograd_framed
 #define tn_winograd_image tn64_winograd_image
+#define tn_winograd_rows_fits tn64_winograd_rows_fits
+#define tn_winograd_rows_image tn64_winograd_rows_image
+#define tn_winograd_rows_scratch tn64_winograd_rows_scratch
+#define tn_winograd_rows_terms tn64_winograd_rows_terms
+#define tn_winograd_rows_weights tn64_winograd_rows_weights
 #define tn_winograd_scratch tn64_winograd_scratch
 #define tn_winograd_u_len tn64_winograd_u_len
 #define tn_winograd_weights tn64_winograd_weights

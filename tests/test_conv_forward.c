@@ -142,14 +142,17 @@ static void nan_and_infinity(void **unused) {
 /* Winograd's algorithm by default, its error within 1e-5 of the largest output; direct sums for who asks for them. */
 static void algorithms(void **unused) {
     (void)unused;
-    static const int sizes[][5] = {
-        {32, 64, 26, 0, 2}, {17, 33, 13, 1, 3}, {16, 16, 28, 1, 1}}; /* ci, co, h, pad, n */
+    static const int sizes[][6] = {
+        /* ci, co, h, pad, n, kernel; 5 x 5 with pooling alone */
+        {32, 64, 26, 0, 2, 3}, {17, 33, 13, 1, 3, 3}, {16, 16, 28, 1, 1, 3}, {6, 16, 14, 0, 3, 5},
+        {2, 12, 7, 0, 5, 5},   {9, 33, 6, 0, 1, 5},   {3, 70, 22, 2, 2, 5},  {40, 17, 31, 4, 1, 5},
+    };
     tn_tape *t = tn_tape_new(NULL);
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        for (int pool = 0; pool < 2; pool++) {
-            const int *z = sizes[i], xs[] = {z[4], z[0], z[2], z[2]}, ws[] = {z[1], z[0], 3, 3};
+        for (int pool = sizes[i][5] == 5; pool < 2; pool++) {
+            const int *z = sizes[i], xs[] = {z[4], z[0], z[2], z[2]}, ws[] = {z[1], z[0], z[5], z[5]};
             tn_real *x = reals((size_t)(xs[0] * xs[1] * xs[2] * xs[3])),
-                    *w = reals((size_t)(z[1] * z[0] * 9));
+                    *w = reals((size_t)(z[1] * z[0] * z[5] * z[5]));
             tn_real *b = reals((size_t)z[1]), *y[2], largest = 0;
             double worst = 0;
             size_t len = 0;

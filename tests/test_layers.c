@@ -202,6 +202,35 @@ static void either_way_round(void **state) {
     tn_tape_free(t);
 }
 
+/* Small layers, whose passes are cut by threads: all gradients have the bits of one thread. */
+static void small_back(void **state) {
+    (void)state;
+    static const int shape[][3] = {{128, 400, 120}, {32, 400, 120}, {67, 120, 84}, {129, 84, 10},
+                                   {16, 513, 61},   {95, 40, 27},   {70, 30, 57},  {300, 250, 1}};
+    tn_tape *t = tn_tape_new(NULL);
+    for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
+        for (int act = TN_ACT_NONE; act <= TN_ACT_RELU; act++) {
+            const int n = shape[i][0], in = shape[i][1], out = shape[i][2];
+            tn_real *x = draw(1, 1, (size_t)(n * in)), *w = draw(2, 1, (size_t)(in * out)),
+                    *b = draw(3, 1, (size_t)out), *g = draw(4, 1, (size_t)(n * out));
+            tn_tape_reset(t);
+            tn_t *src[] = {tn_leaf(t, x, 2, (int[]){n, in}), tn_leaf(t, w, 2, (int[]){out, in}),
+                           tn_leaf(t, b, 1, &out)},
+                 *gy = tn_input(t, g, 2, (int[]){n, out}), *one[3], *more[3];
+            for (int threads = 1; threads <= 5; threads++) {
+                tn_set_threads(threads);
+                tn_t *y = tn_linear_act(src[0], src[1], src[2], (tn_act)act);
+                tn_grad(y, gy, 3, src, threads == 1 ? one : more, 0);
+                for (int k = 0; k < 3 && threads > 1; k++)
+                    if (!same_bits(one[k]->x, more[k]->x, one[k]->len))
+                        fail_msg("%d %d %d: gradient %d, %d threads", n, in, out, k, threads);
+            }
+            free(x), free(w), free(b), free(g);
+        }
+    tn_set_threads(0);
+    tn_tape_free(t);
+}
+
 /* Both gradients of x x' go to one buffer: by 4 threads the bits of one, near the gradient of the primitives. */
 static void of_itself(void **state) {
     (void)state;
@@ -337,6 +366,7 @@ int main(void) {
         cmocka_unit_test(shapes),
         cmocka_unit_test(packed_forms),
         cmocka_unit_test(either_way_round),
+        cmocka_unit_test(small_back),
         cmocka_unit_test(of_itself),
 #ifndef TN_DOUBLE
         cmocka_unit_test(same_bits_everywhere),

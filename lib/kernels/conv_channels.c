@@ -53,44 +53,50 @@ __attribute__((always_inline)) static inline V pick(const int i, V w0, V w1, V w
     return i == 0 ? w0 : i == 1 ? w1 : i == 2 ? w2 : i == 3 ? w3 : w4;
 }
 
-__attribute__((always_inline)) static inline void run_tile(const int run, const int pixels, int k,
-                                                           const int *off, const tn_real *x, ptrdiff_t row,
-                                                           const tn_real *w, const tn_real *bias, int relu,
-                                                           tn_real *out, ptrdiff_t ld, ptrdiff_t down) {
+__attribute__((always_inline)) static inline void run_tile(const int rows, const int run, const int pixels,
+                                                           int k, const int *off, const tn_real *x,
+                                                           ptrdiff_t row, const tn_real *w,
+                                                           const tn_real *bias, int relu, tn_real *out,
+                                                           ptrdiff_t ld, ptrdiff_t down) {
     EACH(ZERO)
     for (int p = 0; p < k; p += run, w += run * VL) {
         const tn_real *at = x + off[p], *below = at + row;
         V w0 = vload(w), w1 = vload(w + VL), w2 = vload(w + 2 * VL), w3 = run > 3 ? vload(w + 3 * VL) : w2,
           w4 = run > 4 ? vload(w + 4 * VL) : w3;
-#define TERM(j, l)                                             \
-    if (pixels > l && j >= l && j - l < run)                   \
-        a##l = vfma(u, pick(j - l, w0, w1, w2, w3, w4), a##l), \
-        b##l = vfma(v, pick(j - l, w0, w1, w2, w3, w4), b##l);
-#define STEPS(j)                                 \
-    if (j < pixels + run - 1) {                  \
-        V u = vset1(at[j]), v = vset1(below[j]); \
-        TERMS(TERM, j)                           \
+#define TERM(j, l)                                                            \
+    if (pixels > l && j >= l && j - l < run) {                                \
+        a##l = vfma(u, pick(j - l, w0, w1, w2, w3, w4), a##l);                \
+        if (rows == 2) b##l = vfma(v, pick(j - l, w0, w1, w2, w3, w4), b##l); \
+    }
+#define STEPS(j)                                                 \
+    if (j < pixels + run - 1) {                                  \
+        V u = vset1(at[j]), v = rows == 2 ? vset1(below[j]) : u; \
+        TERMS(TERM, j)                                           \
     }
         PIXEL(STEPS)
     }
-#define FINISH2(l)                                             \
-    if (pixels > l) {                                          \
-        vstore(out + (l)*ld, finish(a##l, bias, relu));        \
-        vstore(out + down + (l)*ld, finish(b##l, bias, relu)); \
+#define FINISH2(l)                                                            \
+    if (pixels > l) {                                                         \
+        vstore(out + (l)*ld, finish(a##l, bias, relu));                       \
+        if (rows == 2) vstore(out + down + (l)*ld, finish(b##l, bias, relu)); \
     }
     EACH(FINISH2)
 }
 
-static void pixels_of_run_tile(int run, int pixels, int k, const int *off, const tn_real *x, ptrdiff_t row,
-                               const tn_real *w, const tn_real *bias, int relu, tn_real *out, ptrdiff_t ld,
-                               ptrdiff_t down) {
-#define RUN_CASE(l)                                                           \
-    case l + 1:                                                               \
-        if (l >= MAX_PIXELS) break;                                           \
-        if (run == 5)                                                         \
-            run_tile(5, l + 1, k, off, x, row, w, bias, relu, out, ld, down); \
-        else                                                                  \
-            run_tile(3, l + 1, k, off, x, row, w, bias, relu, out, ld, down); \
+static void pixels_of_run_tile(int rows, int run, int pixels, int k, const int *off, const tn_real *x,
+                               ptrdiff_t row, const tn_real *w, const tn_real *bias, int relu, tn_real *out,
+                               ptrdiff_t ld, ptrdiff_t down) {
+#define RUN_CASE(l)                                                              \
+    case l + 1:                                                                  \
+        if (l >= MAX_PIXELS) break;                                              \
+        if (run == 5 && rows == 2)                                               \
+            run_tile(2, 5, l + 1, k, off, x, row, w, bias, relu, out, ld, down); \
+        else if (run == 5)                                                       \
+            run_tile(1, 5, l + 1, k, off, x, row, w, bias, relu, out, ld, down); \
+        else if (rows == 2)                                                      \
+            run_tile(2, 3, l + 1, k, off, x, row, w, bias, relu, out, ld, down); \
+        else                                                                     \
+            run_tile(1, 3, l + 1, k, off, x, row, w, bias, relu, out, ld, down); \
         break;
     switch (pixels) { EACH(RUN_CASE) }
 }
@@ -116,11 +122,10 @@ void tn_k_conv_channels(int k, const int *off, int run, int oh, int ow, const tn
     for (int r = 0; r < oh; r += rows)
         for (int i = 0; i < pieces; i++) {
             int c = ow * i / pieces, c1 = ow * (i + 1) / pieces, two = r + rows <= oh;
-            /* no second row: the first is made twice */
             if (MAX_PIXELS == 12 && vectors == 1 && (run == 5 || run == 3))
-                pixels_of_run_tile(run, c1 - c, k, off, x + r * row + c, two ? row : 0, w, bias, relu,
-                                   out + ((ptrdiff_t)r * ow + c) * ld, ld, two ? ow * ld : 0);
-            else
+                pixels_of_run_tile(1 + two, run, c1 - c, k, off, x + r * row + c, row, w, bias, relu,
+                                   out + ((ptrdiff_t)r * ow + c) * ld, ld, ow * ld);
+            else /* no second row: the first is made twice */
                 pixels_of_tile(vectors, c1 - c, k, off, x + r * row + c, two ? row : 0, w, bias, relu,
                                out + ((ptrdiff_t)r * ow + c) * ld, ld, two ? ow * ld : 0);
         }

@@ -48,6 +48,10 @@
 #define tn_k_winograd_output      TN_LEVEL_NAME(winograd_output)
 #define tn_k_winograd_output_pool TN_LEVEL_NAME(winograd_output_pool)
 
+#define tn_k_winograd_rows_weights TN_LEVEL_NAME(winograd_rows_weights)
+#define tn_k_winograd_rows_input   TN_LEVEL_NAME(winograd_rows_input)
+#define tn_k_winograd_rows_pool    TN_LEVEL_NAME(winograd_rows_pool)
+
 #define tn_k_conv_pixels       TN_LEVEL_NAME(conv_pixels)
 #define tn_k_conv_pixels_pool  TN_LEVEL_NAME(conv_pixels_pool)
 #define tn_k_unzip             TN_LEVEL_NAME(unzip)
@@ -148,6 +152,11 @@ void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, pt
 void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                ptrdiff_t pitch);
+void tn_k_winograd_rows_weights(int ci, int lanes, const tn_real *w, tn_real *u);
+void tn_k_winograd_rows_input(int ci, int cols, const tn_real *x, const tn_real *end, ptrdiff_t row,
+                              ptrdiff_t plane, tn_real *t, ptrdiff_t pitch, ptrdiff_t step);
+void tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdiff_t step, const tn_real *bias,
+                             int relu, tn_real *y, tn_real *place);
 void tn_k_panel_product(const tn_panel_product *);
 void tn_k_sparse_rows(const tn_sparse_rows *);
 void tn_k_sparse_outer(const tn_sparse_rows *);
