@@ -61,7 +61,7 @@ static void gather(void *arg, int chunk) {
 }
 
 tn_t *tn_batch_input(tn_tape *t, const tn_data *d, int n, const int *idx, int first) {
-    enum { LEAST = 16384 }; /* elements that are worth a thread's while */
+    enum { LEAST = 8192 }; /* elements that are worth a thread's while: some microseconds */
     int dim[TN_MAX_DIM] = {n};
     tn_batch_check(t, "tn_batch_input", d, n, idx, first);
     memcpy(dim + 1, d->dim, sizeof d->dim);

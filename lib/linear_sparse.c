@@ -35,31 +35,13 @@ struct tn_sparse_input {
 
 /* ---- masks ---- */
 
-/* Bit j of row i becomes bit i of row j: halves, then quarters ... are swapped across the diagonal. */
-static void turn_bits(uint64_t row[WORD]) {
-    static const uint64_t low[] = {0x5555555555555555, 0x3333333333333333, 0x0f0f0f0f0f0f0f0f,
-                                   0x00ff00ff00ff00ff, 0x0000ffff0000ffff, 0x00000000ffffffff};
-    for (int l = 5, s = WORD / 2; s; l--, s /= 2)
-        for (int g = 0; g < WORD; g += 2 * s)
-            for (int i = g; i < g + s; i++) {
-                const uint64_t swap = (row[i] >> s ^ row[i + s]) & low[l];
-                row[i] ^= swap << s, row[i + s] ^= swap;
-            }
-}
-
 /* Of WORD samples. */
 static void make_masks(void *arg, int chunk) {
     const tn_sparse_input *s = arg;
     const int r0 = chunk * WORD, rows = tn_least(WORD, s->n - r0);
-    const uint64_t *made = s->rows + (size_t)r0 * (size_t)s->row_words;
-    s->k->sparse_bits(rows, s->in, s->x + (size_t)r0 * (size_t)s->in, s->in, (uint64_t *)made);
-    for (int q = 0; s->columns && q < s->row_words; q++) {
-        const int c = q * WORD, cols = tn_least(WORD, s->in - c);
-        uint64_t block[WORD] = {0};
-        for (int i = 0; i < rows; i++) block[i] = made[(size_t)i * (size_t)s->row_words + (size_t)q];
-        turn_bits(block);
-        memcpy(s->columns + (size_t)chunk * (size_t)s->in + (size_t)c, block, (size_t)cols * sizeof *block);
-    }
+    s->k->sparse_masks(rows, s->in, s->x + (size_t)r0 * (size_t)s->in, s->in,
+                       s->rows + (size_t)r0 * (size_t)s->row_words, s->row_words,
+                       s->columns ? s->columns + (size_t)chunk * (size_t)s->in : NULL, 1);
 }
 
 /*

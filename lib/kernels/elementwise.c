@@ -37,13 +37,17 @@ void tn_k_relu_mask(size_t n, const tn_real *gy, const tn_real *y, tn_real *gx) 
 /* Rows come in random order from a set larger than any cache: nothing else can foresee them. */
 enum { AHEAD = 4, LINE = 64 };
 
+static inline void fetch_row(const unsigned char *row, size_t len) {
+    for (size_t j = 0; j < len; j += LINE) __builtin_prefetch(row + j);
+}
+
 void tn_k_gather_u8(int n, size_t len, const unsigned char *x, const int *idx, tn_real scale, tn_real shift,
                     tn_real *out) {
     const V vscale = vset1(scale), vshift = vset1(shift);
+    for (int r = 0; idx && r < AHEAD && r < n; r++) fetch_row(x + (size_t)idx[r] * len, len);
     for (int r = 0; r < n; r++, out += len) {
         const unsigned char *row = x + (idx ? (size_t)idx[r] : (size_t)r) * len;
-        if (idx && r + AHEAD < n)
-            for (size_t j = 0; j < len; j += LINE) __builtin_prefetch(x + (size_t)idx[r + AHEAD] * len + j);
+        if (idx && r + AHEAD < n) fetch_row(x + (size_t)idx[r + AHEAD] * len, len);
         size_t j = 0;
         for (; j + VL <= len; j += VL) vstore(out + j, vfma(vload_u8(row + j), vscale, vshift));
         if (j < len) {

@@ -27,6 +27,7 @@
 #define tn_k_row_lse              TN_LEVEL_NAME(row_lse)
 #define tn_k_sparse_split         TN_LEVEL_NAME(sparse_split)
 #define tn_k_sparse_bits          TN_LEVEL_NAME(sparse_bits)
+#define tn_k_sparse_masks         TN_LEVEL_NAME(sparse_masks)
 #define tn_k_lane_sums            TN_LEVEL_NAME(lane_sums)
 #define tn_k_sparse_keys          TN_LEVEL_NAME(sparse_keys)
 #define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
@@ -110,6 +111,8 @@ void tn_k_sparse_split(const tn_sparse_split *, int planes, int n, const tn_real
                        const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
 void tn_k_lane_sums(int planes, int n, const tn_real *x, tn_real *sum);
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
+void tn_k_sparse_masks(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
+                       ptrdiff_t row_words, uint64_t *column_bits, ptrdiff_t column_words);
 void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
 void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
                     const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,

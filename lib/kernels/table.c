@@ -58,6 +58,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .sparse_split = tn_k_sparse_split,
     .lane_sums = tn_k_lane_sums,
     .sparse_bits = tn_k_sparse_bits,
+    .sparse_masks = tn_k_sparse_masks,
     .sparse_keys = tn_k_sparse_keys,
     .sparse_dw = tn_k_sparse_dw,
     .sparse_dx = tn_k_sparse_dx,
