@@ -15,21 +15,24 @@ static size_t packed_gate_len(const tn_recurrent *r) {
     return tn_gemm_packed_len(r->in, r->hidden);
 }
 
-static void pack_gate(void *arg, int g) {
+static int panels_of(const tn_recurrent *r, const tn_kernels_t *k) {
+    return (r->padded + k->panel - 1) / k->panel;
+}
+
+/* One panel of the state's weights of one gate; with the first, the gate's input's. */
+static void pack_gate(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
+    int g = chunk % r->gates, u = chunk / r->gates * j->k->panel, w = tn_recurrent_units(r, j->k, u),
+        cols = r->hidden - u < w ? r->hidden - u : w;
     ptrdiff_t h = r->hidden;
-    if (j->dx)
+    if (j->dx && u == 0)
         j->k->pack_b(r->hidden, r->in, j->w_ih + g * h * r->in, r->in, 1,
                      j->packed_ih + (size_t)g * packed_gate_len(r));
-    for (int u = 0, w; u < r->padded; u += w) {
-        w = tn_recurrent_units(r, j->k, u);
-        int cols = r->hidden - u < w ? r->hidden - u : w;
-        tn_real *out = j->packed_hh + (r->gates * u + g * w) * h;
-        if (cols < w) memset(out, 0, (size_t)(h * w) * sizeof *out);
-        for (ptrdiff_t p = 0; p < h; p++)
-            memcpy(out + p * w, j->w_hh + (g * h + p) * h + u, (size_t)cols * sizeof *out);
-    }
+    tn_real *out = j->packed_hh + (r->gates * u + g * w) * h;
+    if (cols < w) memset(out, 0, (size_t)(h * w) * sizeof *out);
+    for (ptrdiff_t p = 0; p < h; p++)
+        memcpy(out + p * w, j->w_hh + (g * h + p) * h + u, (size_t)cols * sizeof *out);
 }
 
 /* What the next step backward reads is fetched during this one's products, of which this is number i of n. */
@@ -73,7 +76,7 @@ static void state_product(const piece *q, int t, const tn_real *dg) {
         return;
     }
     const tn_real *b = j->packed_hh;
-    int i = 0, n = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
+    int i = 0, n = r->gates * panels_of(r, j->k);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         tn_panel_product p = {
@@ -222,7 +225,7 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
                                  * sizeof *j.dg);
         j.packed_hh = tn_scratch(t, (size_t)r->hidden * (size_t)r->padded * gates);
         if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r) * gates);
-        tn_parallel(r->gates, pack_gate, &j);
+        tn_parallel(r->gates * panels_of(r, j.k), pack_gate, &j);
     } else {
         j.dg = tn_scratch(t, tn_recurrent_rows(r) * (size_t)j.dg_row * sizeof *j.dg);
     }

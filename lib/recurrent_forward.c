@@ -22,13 +22,12 @@ typedef struct {
 /* ---- packing ---- */
 
 /* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), then zeros to `rows`. */
-static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
-                           tn_real *out) {
+static void pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
+                       tn_real *out) {
     int h = j->r->hidden, cols = h - u0 < w ? h - u0 : w;
     size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
     memset(out + done, 0, (len - done) * sizeof *out);
     j->k->transpose(cols, depth, from + ((ptrdiff_t)g * h + u0) * depth, depth, out, w);
-    return out + len;
 }
 
 /* Reals for each unit. */
@@ -84,17 +83,20 @@ static void pack_x(const job *j, int u, int w) {
     j->finite[u / j->k->panel] = !bad;
 }
 
+/* A panel of units: its rows for x and its biases, or its rows for the state. */
 static void pack_units(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
-    int u = chunk * j->k->panel, w = tn_recurrent_units(r, j->k, u);
+    int state = chunk % 2, u = chunk / 2 * j->k->panel, w = tn_recurrent_units(r, j->k, u);
     tn_real *out = j->packed + (size_t)u * packed_unit_len(r);
-    for (int g = 0; g < r->gates; g++) {
-        out = pack_panel(j, g, u, w, j->w_ih, r->in, r->in, out);
-        out = pack_panel(j, g, u, w, j->w_hh, r->hidden, r->padded, out);
+    for (int g = 0; g < r->gates; g++, out += (ptrdiff_t)w * (r->in + r->padded)) {
+        if (state)
+            pack_panel(j, g, u, w, j->w_hh, r->hidden, r->padded, out + (ptrdiff_t)w * r->in);
+        else
+            pack_panel(j, g, u, w, j->w_ih, r->in, r->in, out);
     }
-    pack_bias(j, u, w);
-    if (j->packed_x) pack_x(j, u, w);
+    if (!state) pack_bias(j, u, w);
+    if (!state && j->packed_x) pack_x(j, u, w);
 }
 
 /* ---- one step ---- */
@@ -286,7 +288,7 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
                 tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * r->in) * sizeof *j.packed_x);
             j.finite = tn_scratch(y->tape, (size_t)panels * sizeof *j.finite);
         }
-        tn_parallel(panels, pack_units, &j);
+        tn_parallel(2 * panels, pack_units, &j);
         for (int i = 0; j.packed_x && i < panels; i++)
             if (!j.finite[i]) j.packed_x = NULL;
     } else {
