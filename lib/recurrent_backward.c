@@ -35,22 +35,17 @@ static void pack_gate(void *arg, int chunk) {
         memcpy(out + p * w, j->w_hh + (g * h + p) * h + u, (size_t)cols * sizeof *out);
 }
 
-/* What the next step backward reads is fetched during this one's products, of which this is number i of n. */
-static void fetch_next(const piece *q, int t, int i, int n, tn_panel_product *p) {
+/* What the next step backward reads is fetched during this one's products, n of them: kept by all, edge and c in turns. */
+static void fetch_next(const piece *q, int t, int n, tn_soon soon[3]) {
     const tn_recurrent *r = q->j->r;
-    int next = r->reverse ? t + 1 : t - 1, gru = r->cell == TN_GRU;
+    int next = r->reverse ? t + 1 : t - 1, edge = next + (r->kept ? r->reverse : !r->reverse);
     size_t rows = (size_t)q->m * sizeof(tn_real), wide = (size_t)r->padded;
-    p->soon[0] = p->soon[1] = NULL;
+    memset(soon, 0, 3 * sizeof *soon);
     if (next < 0 || next >= r->steps) return;
     if (r->kept)
-        tn_share(tn_recurrent_kept(r, next, q->r0), rows * (size_t)r->kept_len * wide, i, n, &p->soon[0],
-                 &p->soon_len[0]);
-    if (r->c && i % 2)
-        tn_share(tn_recurrent_c(r, next + r->reverse, q->r0), rows * wide, i / 2, n / 2, &p->soon[1],
-                 &p->soon_len[1]);
-    else
-        tn_share(tn_recurrent_edge(r, next + (gru || r->c ? r->reverse : !r->reverse), q->r0),
-                 rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n, &p->soon[1], &p->soon_len[1]);
+        soon[0] = tn_soon_of(tn_recurrent_kept(r, next, q->r0), rows * (size_t)r->kept_len * wide, n);
+    soon[1] = tn_soon_of(tn_recurrent_edge(r, edge, q->r0), rows * (size_t)r->stride, r->c ? n / 2 : n);
+    if (r->c) soon[2] = tn_soon_of(tn_recurrent_c(r, next + r->reverse, q->r0), rows * wide, n / 2);
 }
 
 /* dh of rows r0... += dg by w_hh. */
@@ -76,14 +71,16 @@ static void state_product(const piece *q, int t, const tn_real *dg) {
         return;
     }
     const tn_real *b = j->packed_hh;
-    int i = 0, n = r->gates * panels_of(r, j->k);
+    int i = 0;
+    tn_soon soon[3];
+    fetch_next(q, t, r->gates * panels_of(r, j->k), soon);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         tn_panel_product p = {
             .m = q->m, .w = w, .k = r->hidden, .stride = j->dg_row, .c = dh + u, .ldc = r->padded, .add = 1};
         for (int g = 0; g < r->gates; g++, b += h * w) {
             p.a = dg + (ptrdiff_t)tn_recurrent_block(r, g, 1) * r->padded, p.panel = b;
-            fetch_next(q, t, i++, n, &p);
+            tn_soon_next(&soon[0], &p, 0), tn_soon_next(&soon[r->c ? 1 + i++ % 2 : 1], &p, 1);
             j->k->panel_product(&p);
         }
     }

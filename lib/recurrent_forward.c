@@ -129,21 +129,16 @@ static tn_cell_rows cell_rows(const job *j, int t, int r0, int r1, int unit) {
     return s;
 }
 
-/* What the next step writes is fetched during this one's products, of which this is number i of n. */
-static void fetch_next(const job *j, int t, int r0, int r1, int i, int n, tn_panel_product *p) {
+/* What the next step writes is fetched during this one's products, n of them: kept by all, edge and c in turns. */
+static void fetch_next(const job *j, int t, int r0, int m, int n, tn_soon soon[3]) {
     const tn_recurrent *r = j->r;
     int next = r->reverse ? t - 1 : t + 1, edge = next + !r->reverse;
-    size_t rows = (size_t)(r1 - r0) * sizeof(tn_real), wide = (size_t)r->padded;
-    p->soon[0] = p->soon[1] = NULL;
+    size_t rows = (size_t)m * sizeof(tn_real), wide = (size_t)r->padded;
+    memset(soon, 0, 3 * sizeof *soon);
     if (next < 0 || next >= r->steps) return;
-    if (r->kept)
-        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)j->k->cell_kept[r->cell] * wide, i, n,
-                 &p->soon[0], &p->soon_len[0]);
-    if (r->c && i % 2)
-        tn_share(tn_recurrent_c(r, edge, r0), rows * wide, i / 2, n / 2, &p->soon[1], &p->soon_len[1]);
-    else
-        tn_share(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n,
-                 &p->soon[1], &p->soon_len[1]);
+    if (r->kept) soon[0] = tn_soon_of(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, n);
+    soon[1] = tn_soon_of(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? n / 2 : n);
+    if (r->c) soon[2] = tn_soon_of(tn_recurrent_c(r, edge, r0), rows * wide, n / 2);
 }
 
 /* Does a chunk skip the zeros of x? */
@@ -159,6 +154,8 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
     if (r->from_zero && t == (r->reverse ? r->steps - 1 : 0)) kh = 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
+    tn_soon soon[3];
+    fetch_next(j, t, r0, m, products, soon);
     tn_sparse_rows x;
     int sparse = skips(j, r0 / r->each);
     if (sparse) tn_recurrent_marked(r, j->x, r0 / r->each, t, &x);
@@ -177,7 +174,7 @@ static void own_step(const job *j, int t, int r0, int r1) {
                 int one = g < whole; /* x and the state in one sum */
                 p.k = one ? kx + kh : kx, p.a = a, p.panel = b, p.add = 0, p.bias = bias_of(j, g, u);
                 p.c = z + (u - u0) + g * all;
-                fetch_next(j, t, r0, r1, i++, products, &p);
+                tn_soon_next(&soon[0], &p, 0), tn_soon_next(&soon[r->c ? 1 + i++ % 2 : 1], &p, 1);
                 if (!sparse) {
                     j->k->panel_product(&p);
                     if (one) continue;
