@@ -331,7 +331,6 @@
 #define tn_recurrent_weights_begin tn64_recurrent_weights_begin
 #define tn_recurrent_weights_piece tn64_recurrent_weights_piece
 #define tn_recurrent_weights_room tn64_recurrent_weights_room
-#define tn_recurrent_weights_step tn64_recurrent_weights_step
 #define tn_relu tn64_relu
 #define tn_report_after tn64_report_after
 #define tn_report_before tn64_report_before
