@@ -180,11 +180,21 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
     }
 }
 
-static void backward_group(void *arg, int group) {
+/*
+ * A thread's chunks go backward in the order opposite to forward, since its cache still holds the last of them: the i-th
+ * group of all is the one as far from the end of the thread's run (parallel.c). Its sums are its own, whoever makes them.
+ */
+static int opposite(int i, int all) {
+    int n = tn_threads() < all ? tn_threads() : all, run = (int)(((long)(i + 1) * n - 1) / all);
+    return (int)((long)all * run / n + (long)all * (run + 1) / n) - 1 - i;
+}
+
+static void backward_group(void *arg, int i) {
     const job *j = arg;
-    int first = tn_recurrent_group(j->r, group), end = tn_recurrent_group(j->r, group + 1);
+    int group = opposite(i, tn_recurrent_groups(j->r)), first = tn_recurrent_group(j->r, group),
+        end = tn_recurrent_group(j->r, group + 1);
     if (j->turned) tn_recurrent_weights_begin(j, group);
-    for (int chunk = first; chunk < end; chunk++) backward_chunk(j, group, chunk, chunk > first);
+    for (int chunk = end - 1; chunk >= first; chunk--) backward_chunk(j, group, chunk, chunk < end - 1);
 }
 
 static void state_gradient(const job *j, int src, const tn_real *from) {
