@@ -85,10 +85,17 @@ void tn_recurrent_marked(const tn_recurrent *, const tn_real *x, int chunk, int 
 static inline int tn_recurrent_sparse(const tn_recurrent *r, int chunk) {
     return r->bits && r->sparse[chunk];
 }
-/* Part i of n of some memory. */
-static inline void tn_share(const void *from, size_t bytes, int i, int n, const void **at, size_t *len) {
-    size_t lo = bytes * (size_t)i / (size_t)n, hi = bytes * (size_t)(i + 1) / (size_t)n;
-    *at = (const char *)from + lo, *len = hi - lo;
+/* Memory that the products of a step fetch, so many of them a part each; the next part. */
+typedef struct {
+    const char *at;
+    size_t each;
+} tn_soon;
+static inline tn_soon tn_soon_of(const void *from, size_t bytes, int products) {
+    return (tn_soon){from, bytes / (unsigned)products};
+}
+static inline void tn_soon_next(tn_soon *s, tn_panel_product *p, int i) {
+    p->soon[i] = s->at, p->soon_len[i] = s->each;
+    if (s->at) s->at += s->each;
 }
 /* Units u... of a panel of units: how many. */
 static inline int tn_recurrent_units(const tn_recurrent *r, const tn_kernels_t *k, int u) {

@@ -15,39 +15,37 @@ static size_t packed_gate_len(const tn_recurrent *r) {
     return tn_gemm_packed_len(r->in, r->hidden);
 }
 
-static void pack_gate(void *arg, int g) {
-    const job *j = arg;
-    const tn_recurrent *r = j->r;
-    ptrdiff_t h = r->hidden;
-    if (j->dx)
-        j->k->pack_b(r->hidden, r->in, j->w_ih + g * h * r->in, r->in, 1,
-                     j->packed_ih + (size_t)g * packed_gate_len(r));
-    for (int u = 0, w; u < r->padded; u += w) {
-        w = tn_recurrent_units(r, j->k, u);
-        int cols = r->hidden - u < w ? r->hidden - u : w;
-        tn_real *out = j->packed_hh + (r->gates * u + g * w) * h;
-        if (cols < w) memset(out, 0, (size_t)(h * w) * sizeof *out);
-        for (ptrdiff_t p = 0; p < h; p++)
-            memcpy(out + p * w, j->w_hh + (g * h + p) * h + u, (size_t)cols * sizeof *out);
-    }
+static int panels_of(const tn_recurrent *r, const tn_kernels_t *k) {
+    return (r->padded + k->panel - 1) / k->panel;
 }
 
-/* What the next step backward reads is fetched during this one's products, of which this is number i of n. */
-static void fetch_next(const piece *q, int t, int i, int n, tn_panel_product *p) {
+/* One panel of the state's weights of one gate; with the first, the gate's input's. */
+static void pack_gate(void *arg, int chunk) {
+    const job *j = arg;
+    const tn_recurrent *r = j->r;
+    int g = chunk % r->gates, u = chunk / r->gates * j->k->panel, w = tn_recurrent_units(r, j->k, u),
+        cols = r->hidden - u < w ? r->hidden - u : w;
+    ptrdiff_t h = r->hidden;
+    if (j->dx && u == 0)
+        j->k->pack_b(r->hidden, r->in, j->w_ih + g * h * r->in, r->in, 1,
+                     j->packed_ih + (size_t)g * packed_gate_len(r));
+    tn_real *out = j->packed_hh + (r->gates * u + g * w) * h;
+    if (cols < w) memset(out, 0, (size_t)(h * w) * sizeof *out);
+    for (ptrdiff_t p = 0; p < h; p++)
+        memcpy(out + p * w, j->w_hh + (g * h + p) * h + u, (size_t)cols * sizeof *out);
+}
+
+/* What the next step backward reads is fetched during this one's products, n of them: kept by all, edge and c in turns. */
+static void fetch_next(const piece *q, int t, int n, tn_soon soon[3]) {
     const tn_recurrent *r = q->j->r;
-    int next = r->reverse ? t + 1 : t - 1, gru = r->cell == TN_GRU;
+    int next = r->reverse ? t + 1 : t - 1, edge = next + (r->kept ? r->reverse : !r->reverse);
     size_t rows = (size_t)q->m * sizeof(tn_real), wide = (size_t)r->padded;
-    p->soon[0] = p->soon[1] = NULL;
+    memset(soon, 0, 3 * sizeof *soon);
     if (next < 0 || next >= r->steps) return;
     if (r->kept)
-        tn_share(tn_recurrent_kept(r, next, q->r0), rows * (size_t)r->kept_len * wide, i, n, &p->soon[0],
-                 &p->soon_len[0]);
-    if (r->c && i % 2)
-        tn_share(tn_recurrent_c(r, next + r->reverse, q->r0), rows * wide, i / 2, n / 2, &p->soon[1],
-                 &p->soon_len[1]);
-    else
-        tn_share(tn_recurrent_edge(r, next + (gru || r->c ? r->reverse : !r->reverse), q->r0),
-                 rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n, &p->soon[1], &p->soon_len[1]);
+        soon[0] = tn_soon_of(tn_recurrent_kept(r, next, q->r0), rows * (size_t)r->kept_len * wide, n);
+    soon[1] = tn_soon_of(tn_recurrent_edge(r, edge, q->r0), rows * (size_t)r->stride, r->c ? n / 2 : n);
+    if (r->c) soon[2] = tn_soon_of(tn_recurrent_c(r, next + r->reverse, q->r0), rows * wide, n / 2);
 }
 
 /* dh of rows r0... += dg by w_hh. */
@@ -73,14 +71,16 @@ static void state_product(const piece *q, int t, const tn_real *dg) {
         return;
     }
     const tn_real *b = j->packed_hh;
-    int i = 0, n = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
+    int i = 0;
+    tn_soon soon[3];
+    fetch_next(q, t, r->gates * panels_of(r, j->k), soon);
     for (int u = 0, w; u < r->padded; u += w) {
         w = tn_recurrent_units(r, j->k, u);
         tn_panel_product p = {
             .m = q->m, .w = w, .k = r->hidden, .stride = j->dg_row, .c = dh + u, .ldc = r->padded, .add = 1};
         for (int g = 0; g < r->gates; g++, b += h * w) {
             p.a = dg + (ptrdiff_t)tn_recurrent_block(r, g, 1) * r->padded, p.panel = b;
-            fetch_next(q, t, i++, n, &p);
+            tn_soon_next(&soon[0], &p, 0), tn_soon_next(&soon[r->c ? 1 + i++ % 2 : 1], &p, 1);
             j->k->panel_product(&p);
         }
     }
@@ -180,11 +180,21 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
     }
 }
 
-static void backward_group(void *arg, int group) {
+/*
+ * A thread's chunks go backward in the order opposite to forward, since its cache still holds the last of them: the i-th
+ * group of all is the one as far from the end of the thread's run (parallel.c). Its sums are its own, whoever makes them.
+ */
+static int opposite(int i, int all) {
+    int n = tn_threads() < all ? tn_threads() : all, run = (int)(((long)(i + 1) * n - 1) / all);
+    return (int)((long)all * run / n + (long)all * (run + 1) / n) - 1 - i;
+}
+
+static void backward_group(void *arg, int i) {
     const job *j = arg;
-    int first = tn_recurrent_group(j->r, group), end = tn_recurrent_group(j->r, group + 1);
+    int group = opposite(i, tn_recurrent_groups(j->r)), first = tn_recurrent_group(j->r, group),
+        end = tn_recurrent_group(j->r, group + 1);
     if (j->turned) tn_recurrent_weights_begin(j, group);
-    for (int chunk = first; chunk < end; chunk++) backward_chunk(j, group, chunk, chunk > first);
+    for (int chunk = end - 1; chunk >= first; chunk--) backward_chunk(j, group, chunk, chunk < end - 1);
 }
 
 static void state_gradient(const job *j, int src, const tn_real *from) {
@@ -222,7 +232,7 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
                                  * sizeof *j.dg);
         j.packed_hh = tn_scratch(t, (size_t)r->hidden * (size_t)r->padded * gates);
         if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r) * gates);
-        tn_parallel(r->gates, pack_gate, &j);
+        tn_parallel(r->gates * panels_of(r, j.k), pack_gate, &j);
     } else {
         j.dg = tn_scratch(t, tn_recurrent_rows(r) * (size_t)j.dg_row * sizeof *j.dg);
     }

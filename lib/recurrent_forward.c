@@ -22,13 +22,12 @@ typedef struct {
 /* ---- packing ---- */
 
 /* A panel of units u0...u0+w-1 of gate g: depth rows of w (gates H, depth), then zeros to `rows`. */
-static tn_real *pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
-                           tn_real *out) {
+static void pack_panel(const job *j, int g, int u0, int w, const tn_real *from, int depth, int rows,
+                       tn_real *out) {
     int h = j->r->hidden, cols = h - u0 < w ? h - u0 : w;
     size_t len = (size_t)rows * (size_t)w, done = cols == w ? (size_t)depth * (size_t)w : 0;
     memset(out + done, 0, (len - done) * sizeof *out);
     j->k->transpose(cols, depth, from + ((ptrdiff_t)g * h + u0) * depth, depth, out, w);
-    return out + len;
 }
 
 /* Reals for each unit. */
@@ -84,17 +83,20 @@ static void pack_x(const job *j, int u, int w) {
     j->finite[u / j->k->panel] = !bad;
 }
 
+/* A panel of units: its rows for x and its biases, or its rows for the state. */
 static void pack_units(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
-    int u = chunk * j->k->panel, w = tn_recurrent_units(r, j->k, u);
+    int state = chunk % 2, u = chunk / 2 * j->k->panel, w = tn_recurrent_units(r, j->k, u);
     tn_real *out = j->packed + (size_t)u * packed_unit_len(r);
-    for (int g = 0; g < r->gates; g++) {
-        out = pack_panel(j, g, u, w, j->w_ih, r->in, r->in, out);
-        out = pack_panel(j, g, u, w, j->w_hh, r->hidden, r->padded, out);
+    for (int g = 0; g < r->gates; g++, out += (ptrdiff_t)w * (r->in + r->padded)) {
+        if (state)
+            pack_panel(j, g, u, w, j->w_hh, r->hidden, r->padded, out + (ptrdiff_t)w * r->in);
+        else
+            pack_panel(j, g, u, w, j->w_ih, r->in, r->in, out);
     }
-    pack_bias(j, u, w);
-    if (j->packed_x) pack_x(j, u, w);
+    if (!state) pack_bias(j, u, w);
+    if (!state && j->packed_x) pack_x(j, u, w);
 }
 
 /* ---- one step ---- */
@@ -127,21 +129,16 @@ static tn_cell_rows cell_rows(const job *j, int t, int r0, int r1, int unit) {
     return s;
 }
 
-/* What the next step writes is fetched during this one's products, of which this is number i of n. */
-static void fetch_next(const job *j, int t, int r0, int r1, int i, int n, tn_panel_product *p) {
+/* What the next step writes is fetched during this one's products, n of them: kept by all, edge and c in turns. */
+static void fetch_next(const job *j, int t, int r0, int m, int n, tn_soon soon[3]) {
     const tn_recurrent *r = j->r;
     int next = r->reverse ? t - 1 : t + 1, edge = next + !r->reverse;
-    size_t rows = (size_t)(r1 - r0) * sizeof(tn_real), wide = (size_t)r->padded;
-    p->soon[0] = p->soon[1] = NULL;
+    size_t rows = (size_t)m * sizeof(tn_real), wide = (size_t)r->padded;
+    memset(soon, 0, 3 * sizeof *soon);
     if (next < 0 || next >= r->steps) return;
-    if (r->kept)
-        tn_share(tn_recurrent_kept(r, next, r0), rows * (size_t)j->k->cell_kept[r->cell] * wide, i, n,
-                 &p->soon[0], &p->soon_len[0]);
-    if (r->c && i % 2)
-        tn_share(tn_recurrent_c(r, edge, r0), rows * wide, i / 2, n / 2, &p->soon[1], &p->soon_len[1]);
-    else
-        tn_share(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? i / 2 : i, r->c ? n / 2 : n,
-                 &p->soon[1], &p->soon_len[1]);
+    if (r->kept) soon[0] = tn_soon_of(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, n);
+    soon[1] = tn_soon_of(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? n / 2 : n);
+    if (r->c) soon[2] = tn_soon_of(tn_recurrent_c(r, edge, r0), rows * wide, n / 2);
 }
 
 /* Does a chunk skip the zeros of x? */
@@ -157,6 +154,8 @@ static void own_step(const job *j, int t, int r0, int r1) {
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
     if (r->from_zero && t == (r->reverse ? r->steps - 1 : 0)) kh = 0; /* the state: zeros */
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
+    tn_soon soon[3];
+    fetch_next(j, t, r0, m, products, soon);
     tn_sparse_rows x;
     int sparse = skips(j, r0 / r->each);
     if (sparse) tn_recurrent_marked(r, j->x, r0 / r->each, t, &x);
@@ -175,7 +174,7 @@ static void own_step(const job *j, int t, int r0, int r1) {
                 int one = g < whole; /* x and the state in one sum */
                 p.k = one ? kx + kh : kx, p.a = a, p.panel = b, p.add = 0, p.bias = bias_of(j, g, u);
                 p.c = z + (u - u0) + g * all;
-                fetch_next(j, t, r0, r1, i++, products, &p);
+                tn_soon_next(&soon[0], &p, 0), tn_soon_next(&soon[r->c ? 1 + i++ % 2 : 1], &p, 1);
                 if (!sparse) {
                     j->k->panel_product(&p);
                     if (one) continue;
@@ -286,7 +285,7 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
                 tn_scratch(y->tape, (size_t)r->padded * (size_t)(r->gates * r->in) * sizeof *j.packed_x);
             j.finite = tn_scratch(y->tape, (size_t)panels * sizeof *j.finite);
         }
-        tn_parallel(panels, pack_units, &j);
+        tn_parallel(2 * panels, pack_units, &j);
         for (int i = 0; j.packed_x && i < panels; i++)
             if (!j.finite[i]) j.packed_x = NULL;
     } else {

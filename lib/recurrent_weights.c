@@ -21,6 +21,12 @@ void tn_recurrent_weights_room(job *j, tn_tape *t) {
     size_t bytes = tn_recurrent_part(j) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
+    if (r->bits) {
+        size_t lists = (size_t)tn_worker_slots() * (size_t)r->in;
+        j->len = tn_scratch(t, lists * sizeof *j->len);
+        j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
+        j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
+    }
 }
 
 /* x's part and the sums are only ever added to. */
@@ -72,28 +78,21 @@ static int finite(const job *j, int group, int g) {
     return !bad;
 }
 
-/* x's rows of block g, from where x lies, step by step: their part of the result stays in the first-level cache. */
-static void x_block(const tn_recurrent_piece *piece, int g) {
-    const job *j = piece->j;
+/* x's rows of block g, through the lists of this worker. */
+static void panel_lists(const panel_job *q) {
+    const job *j = q->piece->j;
     const tn_recurrent *r = j->r;
-    for (int i = 0; i < piece->steps; i++) {
-        int t = r->reverse ? piece->t + i : piece->t - i;
-        tn_sparse_rows s;
-        tn_recurrent_marked(r, j->x, piece->chunk, t, &s);
-        s.w = r->padded, s.ldb = s.ldc = j->dg_row;
-        s.b = tn_recurrent_dg(piece, t, piece->r0) + (ptrdiff_t)g * r->padded;
-        s.c = j->turned + (size_t)piece->group * tn_recurrent_part(j) + (ptrdiff_t)g * r->padded;
-        if (g == 0) s.next = (r->rows_first ? 1 : r->rows) * (r->reverse ? 1 : -1) * (ptrdiff_t)r->in;
-        if (!r->length) {
-            j->k->sparse_outer(&s);
-            continue;
-        }
-        s.m = 1;
-        for (int row = piece->r0; row < piece->r0 + piece->m; row++) {
-            if (tn_recurrent_active(r, row, t)) j->k->sparse_outer(&s);
-            s.a += s.stride, s.bits += s.bits_row, s.b += s.ldb;
-        }
-    }
+    size_t list = (size_t)tn_worker() * (size_t)r->in;
+    j->k->sparse_lists(&(tn_sparse_lists){.m = r->in,
+                                          .w = r->padded,
+                                          .len = j->len + list,
+                                          .at = j->at + list * TN_RECURRENT_PIECE,
+                                          .v = j->v + list * TN_RECURRENT_PIECE,
+                                          .each = TN_RECURRENT_PIECE,
+                                          .b = q->piece->dg + (ptrdiff_t)q->g * r->padded,
+                                          .ldb = j->dg_row,
+                                          .c = result(q, 0),
+                                          .ldc = j->dg_row});
 }
 
 static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
@@ -102,7 +101,7 @@ static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
     /* the step that begins with a state of zeros adds nothing to the state's weights */
     if (r->from_zero && tn_recurrent_back_at(r, piece->t) + piece->steps == r->steps) to -= piece->m;
     panel_job q = {.piece = piece, .g = g};
-    if (sparse && first_row(r, g) == 0) x_block(piece, g);
+    if (sparse && first_row(r, g) == 0) panel_lists(&q);
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
         q.w = tn_recurrent_units(r, piece->j->k, q.u);
         if (!sparse) panel_rows(&q, first_row(r, g), r->in, 0, end);
@@ -117,6 +116,10 @@ void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
     for (int g = 0; sparse && g < r->blocks; g++) dense |= !finite(j, piece->group, g);
     for (int i = 0; dense && i < piece->steps; i++)
         tn_recurrent_put_x(r, j->k, j->x, piece->chunk, r->reverse ? piece->t + i : piece->t - i);
+    size_t list = (size_t)tn_worker() * (size_t)r->in;
+    if (sparse && !dense)
+        tn_recurrent_list(piece, j->len + list, j->at + list * TN_RECURRENT_PIECE,
+                          j->v + list * TN_RECURRENT_PIECE);
     for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse && !dense);
 }
 

@@ -329,6 +329,7 @@
 #define tn_recurrent_expand tn64_recurrent_expand
 #define tn_recurrent_forward tn64_recurrent_forward
 #define tn_recurrent_len tn64_recurrent_len
+#define tn_recurrent_list tn64_recurrent_list
 #define tn_recurrent_mark tn64_recurrent_mark
 #define tn_recurrent_marked tn64_recurrent_marked
 #define tn_recurrent_op tn64_recurrent_op
@@ -338,7 +339,6 @@
 #define tn_recurrent_weights_begin tn64_recurrent_weights_begin
 #define tn_recurrent_weights_piece tn64_recurrent_weights_piece
 #define tn_recurrent_weights_room tn64_recurrent_weights_room
-#define tn_recurrent_weights_step tn64_recurrent_weights_step
 #define tn_relu tn64_relu
 #define tn_report_after tn64_report_after
 #define tn_report_before tn64_report_before

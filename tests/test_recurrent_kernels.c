@@ -124,51 +124,69 @@ static void products(void **unused) {
 
 /* ---- products of what is mostly zeros: the bits of the whole product ---- */
 
-/* a (m, depth), every third element kept, by b; or with outer its transpose by b, which then has m rows. */
-static void sparse_product(int m, int depth, int outer, int bias) {
-    const int words = (depth + 63) / 64, rows = outer ? depth : m, bits_row = words + 2;
-    tn_real *a = reals((size_t)(m + 1) * (size_t)depth, 1);
-    tn_real *b = reals((size_t)(outer ? m : depth) * COLS, 1), *begin = reals(COLS, 1);
-    tn_real *start = reals((size_t)(rows + 1) * LDC, 1);
-    tn_real *want = malloc((size_t)(rows + 1) * LDC * sizeof *want),
-            *got = malloc((size_t)(rows + 1) * LDC * sizeof *got);
+/* a (m, depth), every third element kept; as panel_product's, by `rows` of bits or by lists. */
+static void sparse_product(int m, int depth, int lists, int bias) {
+    enum { EACH = 200 };
+    const int words = (depth + 63) / 64, bits_row = words + 2;
+    tn_real *a = reals((size_t)(m + 1) * (size_t)depth, 1), *b = reals((size_t)depth * COLS, 1);
+    tn_real *start = reals((size_t)(m + 1) * LDC, 1), *begin = reals(COLS, 1);
+    tn_real *v = malloc((size_t)m * EACH * sizeof *v);
+    tn_real *want = malloc((size_t)(m + 1) * LDC * sizeof *want),
+            *got = malloc((size_t)(m + 1) * LDC * sizeof *got);
     uint64_t *bits = malloc((size_t)((m + 1) * bits_row) * sizeof *bits);
-    assert_true(want && got && bits);
+    unsigned char *at = malloc((size_t)m * EACH);
+    int *len = calloc((size_t)m, sizeof *len);
+    assert_true(v && want && got && bits && at && len && depth <= EACH);
     memset(bits, 0xff,
            (size_t)((m + 1) * bits_row) * sizeof *bits); /* what is no bit of a's is not to be read */
     for (int i = 0; i < m; i++) memset(bits + i * bits_row, 0, (size_t)words * sizeof *bits);
+    if (m > 2) a[2 * depth] = INFINITY; /* of its row alone */
     for (int i = 0; i < m; i++)
         for (int p = 0; p < depth; p++) {
-            if ((i * 5 + p * p) % 3 || i == 1)
-                a[i * depth + p] = 0;
-            else
-                bits[i * bits_row + p / 64] |= (uint64_t)1 << p % 64;
+            tn_real *e = a + i * depth + p;
+            if ((i * 5 + p * p) % 3 && !isinf(*e)) *e = 0;
+            if (i == 1 || *e == 0) {
+                *e = 0;
+                continue;
+            }
+            bits[i * bits_row + p / 64] |= (uint64_t)1 << p % 64;
+            at[i * EACH + len[i]] = (unsigned char)p, v[i * EACH + len[i]++] = *e;
         }
-    if (depth > 1 && m > 2) a[2 * depth] = INFINITY, bits[2 * bits_row] |= 1; /* of its row alone */
     for (int p = 0; p < depth; p++) a[m * depth + p] = NAN;
-    memcpy(want, start, (size_t)(rows + 1) * LDC * sizeof *want);
-    for (int i = 0; i < rows && bias && !outer; i++) memcpy(want + i * LDC, begin, COLS * sizeof *want);
-    by_panels(level[0], rows, outer ? m : depth, outer, a, depth, b, want, outer || bias);
+    memcpy(want, start, (size_t)(m + 1) * LDC * sizeof *want);
+    for (int i = 0; i < m && bias && !lists; i++) memcpy(want + i * LDC, begin, COLS * sizeof *want);
+    by_panels(level[0], m, depth, 0, a, depth, b, want, lists || bias);
     for (int l = 0; l < levels; l++) {
         const tn_kernels_t *k = level[l];
-        memcpy(got, start, (size_t)(rows + 1) * LDC * sizeof *got);
-        (outer ? k->sparse_outer : k->sparse_rows)(&(tn_sparse_rows){.m = m,
-                                                                     .w = COLS,
-                                                                     .k = depth,
-                                                                     .words = words,
-                                                                     .next = outer ? depth : 0,
-                                                                     .bits = bits,
-                                                                     .bits_row = bits_row,
-                                                                     .a = a,
-                                                                     .b = b,
-                                                                     .bias = bias ? begin : NULL,
-                                                                     .c = got,
-                                                                     .stride = depth,
-                                                                     .ldb = COLS,
-                                                                     .ldc = LDC});
-        same("sparse product", k->name, got, want, (size_t)(rows + 1) * LDC);
+        memcpy(got, start, (size_t)(m + 1) * LDC * sizeof *got);
+        if (lists)
+            k->sparse_lists(&(tn_sparse_lists){.m = m,
+                                               .w = COLS,
+                                               .len = len,
+                                               .at = at,
+                                               .v = v,
+                                               .b = b,
+                                               .each = EACH,
+                                               .ldb = COLS,
+                                               .c = got,
+                                               .ldc = LDC});
+        else
+            k->sparse_rows(&(tn_sparse_rows){.m = m,
+                                             .w = COLS,
+                                             .words = words,
+                                             .bits = bits,
+                                             .bits_row = bits_row,
+                                             .a = a,
+                                             .b = b,
+                                             .bias = bias ? begin : NULL,
+                                             .c = got,
+                                             .stride = depth,
+                                             .ldb = COLS,
+                                             .ldc = LDC});
+        same("sparse product", k->name, got, want, (size_t)(m + 1) * LDC);
     }
-    free(a), free(b), free(begin), free(start), free(want), free(got), free(bits);
+    free(a), free(b), free(start), free(begin), free(v), free(want), free(got), free(bits), free(at),
+        free(len);
 }
 
 static void sparse_products(void **unused) {

@@ -54,20 +54,30 @@ typedef struct {
 } tn_panel_product;
 
 /*
- * A (m x k) is mostly zeros: of row i the columns that are not have bits set, in words = ceil(k / 64) words from
- * bits[i * bits_row] on, and the others are skipped, or not: what they meet is finite.
- *   sparse_rows: C (m x w) = bias + A by b (k x w);
- *   sparse_outer: C (k x w) += A's transpose by b (m x w), row after row of A.
- * w: whole vectors; row strides stride, ldb and ldc; bias w, or NULL: zeros.
+ * C (m x w, w whole vectors) = bias + A (m x k) by b, row strides ldc, stride and ldb. A is mostly zeros: of row i the
+ * columns that are not have bits set, in words = ceil(k / 64) words from bits[i * bits_row] on, and the others are
+ * skipped, or not: what they meet is finite.
  */
 typedef struct {
-    int m, w, k, words;
+    int m, w, words;
     const uint64_t *bits;
     ptrdiff_t bits_row;
-    const tn_real *a, *b, *bias;
+    const tn_real *a, *b, *bias; /* bias: w, or NULL: zeros */
     tn_real *c;
     ptrdiff_t stride, ldb, ldc;
-    ptrdiff_t
-        next; /* what sparse_outer fetches: the rows of A that will be used soon lie so far from these; or 0 */
 } tn_sparse_rows;
+
+/*
+ * C (m x w, w whole vectors) += A by b (k x w), row strides ldc and ldb, where row i of A is a list of len[i] elements:
+ * v[i * each + e] in column at[i * each + e], ascending.
+ */
+typedef struct {
+    int m, w;
+    const int *len;
+    const unsigned char *at;
+    const tn_real *v, *b;
+    ptrdiff_t each, ldb;
+    tn_real *c;
+    ptrdiff_t ldc;
+} tn_sparse_lists;
 #endif

@@ -144,7 +144,7 @@ void tn_k_panel_product(const tn_panel_product *s) {
     const ptrdiff_t ldb = s->panel_row ? s->panel_row : s->w;
     tile_fn *const *fn = tiles[s->columns][s->w / VL - 1];
     /* the first half of the tiles fetches soon[0], the others soon[1] */
-    int pairs = s->k / 2 / blocks;
+    int pairs = blocks == 1 ? s->k / 2 : s->k / 2 / blocks;
     stream far = stream_of(s->soon[0], s->soon_len[0], half * pairs);
     for (int b = 0, p = 0, end; b < blocks; b++, p = end) {
         end = blocks == 1 ? s->k : (int)((long)s->k * (b + 1) / blocks);

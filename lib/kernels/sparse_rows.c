@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Products of a recurrent layer whose input is mostly zeros, such as pixels: forward by the input's weights, backward by the
- * gates' gradients. Rows, with bits that say what is not zero, go two at a time by the columns where either is not: so what
- * the other factor or the result costs to fetch serves two, and there are fewer jumps, which are hard to foretell.
+ * Products of a recurrent layer whose input is mostly zeros, such as pixels. Forward by the input's weights: rows, with bits
+ * that say what is not zero, two at a time by the columns where either is not, so that what the weights cost to fetch
+ * serves two, and there are fewer jumps, which are hard to foretell. Backward by the gates' gradients: columns of the
+ * input as lists, two at a time, since the sums of one are too few to keep the units busy.
  */
 #include "cells.h"
 #include "level.h"
@@ -21,113 +22,75 @@
 #define EACH_12(F) EACH_11(F) F(11)
 
 /* Of vector i; x is of the first row, y of the second. */
-#define ZERO(i)  V x_##i = vset1(0), y_##i = x_##i;
-#define BIAS(i)  x_##i = y_##i = vload(bias + (i)*VL);
-#define FETCH(i) V x_##i = vload(b + (i)*VL), y_##i = two ? vload(b + ldb + (i)*VL) : x_##i;
+#define ZERO(i) V x_##i = vset1(0), y_##i = x_##i;
+#define BIAS(i) x_##i = y_##i = vload(bias + (i)*VL);
 #define ADD(i)                              \
     {                                       \
         V w = vload(p + (i)*VL);            \
         x_##i = vfma(x, w, x_##i);          \
         if (two) y_##i = vfma(y, w, y_##i); \
     }
-#define ADD_OUTER(i)                                         \
-    {                                                        \
-        V sum = vfma(x, x_##i, vload(p + (i)*VL));           \
-        vstore(p + (i)*VL, two ? vfma(y, y_##i, sum) : sum); \
-    }
 #define PUT(i)                 \
     vstore(c + (i)*VL, x_##i); \
     if (two) vstore(c + ldc + (i)*VL, y_##i);
 
-/* Vectors of a pair of rows that stay in registers, forward and backward. */
+/* Vectors of a pair of rows that stay in registers. */
 #if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
-enum { WORD = 64, MOST = 6, MOST_OUTER = 6 };
+enum { WORD = 64, MOST = 6 };
 #else
-enum { WORD = 64, MOST = 12, MOST_OUTER = 8 };
+enum { WORD = 64, MOST = 12 };
 #endif
 
-/* A's row i and, of two, the next; b and bias or c from the first of some columns on. */
+/* A's row i and, of two, the next; b and bias and c from the first of some columns on. */
 typedef void pair_fn(const tn_sparse_rows *, int i, const tn_real *b, const tn_real *bias, tn_real *c);
 
-/* For each column of A where one of the rows is not 0: at. Its elements are x and y. */
-#define COLUMNS(STEP, moves, by, from)                                                                  \
-    for (int q = 0; q < s->words; q++, a += WORD, moves += WORD * by)                                   \
-        for (uint64_t left = two ? bits[q] | bits[s->bits_row + q] : bits[q]; left; left &= left - 1) { \
-            int at = __builtin_ctzll(left);                                                             \
-            from = moves + at * by;                                                                     \
-            V x = vset1(a[at]), y = two ? vset1(a[s->stride + at]) : x;                                 \
-            (void)y;                                                                                    \
-            STEP                                                                                        \
-        }
-
-#define PAIR(n)                                                                                       \
-    static inline __attribute__((always_inline)) void any_rows_##n(                                   \
-        int two, const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias, tn_real *c) { \
-        const ptrdiff_t ldb = s->ldb, ldc = s->ldc;                                                   \
-        const uint64_t *bits = s->bits + i * s->bits_row;                                             \
-        const tn_real *a = s->a + i * s->stride, *p;                                                  \
-        c += i * ldc;                                                                                 \
-        EACH_##n(ZERO);                                                                               \
-        if (bias) {                                                                                   \
-            EACH_##n(BIAS)                                                                            \
-        }                                                                                             \
-        COLUMNS(EACH_##n(ADD), b, ldb, p)                                                             \
-        EACH_##n(PUT)                                                                                 \
-    }                                                                                                 \
-    static void rows_##n(const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias,       \
-                         tn_real *c) {                                                                \
-        if (i + 1 < s->m)                                                                             \
-            any_rows_##n(1, s, i, b, bias, c);                                                        \
-        else                                                                                          \
-            any_rows_##n(0, s, i, b, bias, c);                                                        \
-    } /* declared again, so that the macro ends with a semicolon */                                   \
+#define PAIR(n)                                                                                             \
+    static inline __attribute__((always_inline)) void any_rows_##n(                                         \
+        int two, const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias, tn_real *c) {       \
+        const ptrdiff_t ldb = s->ldb, ldc = s->ldc;                                                         \
+        const uint64_t *bits = s->bits + i * s->bits_row;                                                   \
+        const tn_real *a = s->a + i * s->stride;                                                            \
+        c += i * ldc;                                                                                       \
+        EACH_##n(ZERO);                                                                                     \
+        if (bias) {                                                                                         \
+            EACH_##n(BIAS)                                                                                  \
+        }                                                                                                   \
+        for (int q = 0; q < s->words; q++, a += WORD, b += WORD * ldb)                                      \
+            for (uint64_t left = two ? bits[q] | bits[s->bits_row + q] : bits[q]; left; left &= left - 1) { \
+                int at = __builtin_ctzll(left);                                                             \
+                const tn_real *p = b + at * ldb;                                                            \
+                V x = vset1(a[at]), y = two ? vset1(a[s->stride + at]) : x;                                 \
+                (void)y;                                                                                    \
+                EACH_##n(ADD)                                                                               \
+            }                                                                                               \
+        EACH_##n(PUT)                                                                                       \
+    }                                                                                                       \
+    static void rows_##n(const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias,             \
+                         tn_real *c) {                                                                      \
+        if (i + 1 < s->m)                                                                                   \
+            any_rows_##n(1, s, i, b, bias, c);                                                              \
+        else                                                                                                \
+            any_rows_##n(0, s, i, b, bias, c);                                                              \
+    } /* declared again, so that the macro ends with a semicolon */                                         \
     static pair_fn rows_##n
 
-#define OUTER(n)                                                                                             \
-    static inline __attribute__((always_inline)) void any_outer_##n(int two, const tn_sparse_rows *s, int i, \
-                                                                    const tn_real *b, tn_real *c) {          \
-        const ptrdiff_t ldb = s->ldb, ldc = s->ldc;                                                          \
-        const uint64_t *bits = s->bits + i * s->bits_row;                                                    \
-        const tn_real *a = s->a + i * s->stride;                                                             \
-        tn_real *p;                                                                                          \
-        b += i * ldb;                                                                                        \
-        EACH_##n(FETCH);                                                                                     \
-        COLUMNS(EACH_##n(ADD_OUTER), c, ldc, p)                                                              \
-    }                                                                                                        \
-    static void outer_##n(const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *unused,           \
-                          tn_real *c) {                                                                      \
-        (void)unused;                                                                                        \
-        if (i + 1 < s->m)                                                                                    \
-            any_outer_##n(1, s, i, b, c);                                                                    \
-        else                                                                                                 \
-            any_outer_##n(0, s, i, b, c);                                                                    \
-    } /* declared again, as above */                                                                         \
-    static pair_fn outer_##n
-
-#define BOTH(n) \
-    PAIR(n);    \
-    OUTER(n)
-
-BOTH(1);
-BOTH(2);
-BOTH(3);
-BOTH(4);
-BOTH(5);
-BOTH(6);
+PAIR(1);
+PAIR(2);
+PAIR(3);
+PAIR(4);
+PAIR(5);
+PAIR(6);
 #if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
 static pair_fn *const rows[MOST + 1] = {NULL, rows_1, rows_2, rows_3, rows_4, rows_5, rows_6};
-static pair_fn *const outer[MOST_OUTER + 1] = {NULL, outer_1, outer_2, outer_3, outer_4, outer_5, outer_6};
 #else
-BOTH(7);
-BOTH(8);
+PAIR(7);
+PAIR(8);
 PAIR(9);
 PAIR(10);
 PAIR(11);
 PAIR(12);
 static pair_fn *const rows[MOST + 1] = {NULL,   rows_1, rows_2, rows_3,  rows_4,  rows_5, rows_6,
                                         rows_7, rows_8, rows_9, rows_10, rows_11, rows_12};
-static pair_fn *const outer[MOST_OUTER + 1] = {NULL,    outer_1, outer_2, outer_3, outer_4,
-                                               outer_5, outer_6, outer_7, outer_8};
 #endif
 
 void tn_k_sparse_rows(const tn_sparse_rows *s) {
@@ -139,22 +102,58 @@ void tn_k_sparse_rows(const tn_sparse_rows *s) {
     }
 }
 
-static void fetch_next(const tn_sparse_rows *s, int i) {
-    enum { LINE = 64 / sizeof(tn_real) };
-    for (int end = i + 2 < s->m ? i + 2 : s->m; i < end; i++) {
-        const char *a = (const char *)(s->a + i * s->stride);
-        for (int q = 0; q < s->k; q += LINE)
-            __builtin_prefetch(a + (s->next + q) * (ptrdiff_t)sizeof(tn_real));
-    }
-}
+/* ---- lists ---- */
 
-void tn_k_sparse_outer(const tn_sparse_rows *s) {
+enum { MOST_LIST = 4 };
+
+#define LOAD_TWO(i) V x_##i = vload(c + (i)*VL), y_##i = two ? vload(d + (i)*VL) : x_##i;
+#define STEP_X(i)   x_##i = vfma(x, vload(p + (i)*VL), x_##i);
+#define STEP_Y(i)   y_##i = vfma(y, vload(q + (i)*VL), y_##i);
+#define PUT_TWO(i)             \
+    vstore(c + (i)*VL, x_##i); \
+    if (two) vstore(d + (i)*VL, y_##i);
+
+/* Rows i of A and, of two, the next; b and c from the first of some columns on. */
+typedef void lists_fn(const tn_sparse_lists *, int i, int two, const tn_real *b, tn_real *c);
+
+#define LISTS(n)                                                                                    \
+    static void lists_##n(const tn_sparse_lists *s, int i, int two, const tn_real *b, tn_real *c) { \
+        const ptrdiff_t ldb = s->ldb;                                                               \
+        const unsigned char *at = s->at + i * s->each, *bt = at + s->each;                          \
+        const tn_real *v = s->v + i * s->each, *w = v + s->each;                                    \
+        tn_real *d = c + s->ldc;                                                                    \
+        int k = s->len[i], l = two ? s->len[i + 1] : 0, both = k < l ? k : l, e = 0;                \
+        EACH_##n(LOAD_TWO);                                                                         \
+        for (; e < both; e++) {                                                                     \
+            const tn_real *p = b + at[e] * ldb, *q = b + bt[e] * ldb;                               \
+            V x = vset1(v[e]), y = vset1(w[e]);                                                     \
+            EACH_##n(STEP_X) EACH_##n(STEP_Y)                                                       \
+        }                                                                                           \
+        for (int f = e; f < k; f++) {                                                               \
+            const tn_real *p = b + at[f] * ldb;                                                     \
+            V x = vset1(v[f]);                                                                      \
+            EACH_##n(STEP_X)                                                                        \
+        }                                                                                           \
+        for (; e < l; e++) {                                                                        \
+            const tn_real *q = b + bt[e] * ldb;                                                     \
+            V y = vset1(w[e]);                                                                      \
+            EACH_##n(STEP_Y)                                                                        \
+        }                                                                                           \
+        EACH_##n(PUT_TWO)                                                                           \
+    } /* declared again, as above */                                                                \
+    static lists_fn lists_##n
+
+LISTS(1);
+LISTS(2);
+LISTS(3);
+LISTS(4);
+
+/* Few columns of b at a time: its rows stay in the first-level cache for all lists. */
+void tn_k_sparse_lists(const tn_sparse_lists *s) {
+    static lists_fn *const fn[MOST_LIST + 1] = {NULL, lists_1, lists_2, lists_3, lists_4};
     for (int col = 0, n; col < s->w; col += n * VL) {
         int left = (s->w - col) / VL;
-        n = left < MOST_OUTER ? left : MOST_OUTER;
-        for (int i = 0; i < s->m; i += 2) {
-            if (s->next && !col) fetch_next(s, i);
-            outer[n](s, i, s->b + col, NULL, s->c + col);
-        }
+        n = left < MOST_LIST ? left : MOST_LIST;
+        for (int i = 0; i < s->m; i += 2) fn[n](s, i, i + 1 < s->m, s->b + col, s->c + i * s->ldc + col);
     }
 }
