@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Cells of recurrent layers: Elman, GRU (Cho et al., arXiv:1406.1078, PyTorch's form), LSTM; what stands between the
- * products of one time step, forward and backward. Row by row, a vector of units at a time: all gates of the same units
- * meet in registers, and what backward needs of them is kept side by side, in one stream.
+ * products of one time step, forward and backward. A vector of units at a time; what backward needs of its gates is kept
+ * side by side, in one stream. Forward takes two rows together, and what follows from the first gates in a loop of its
+ * own: in a chain twice as long the processor finds too few operations that could begin.
  */
 #include "cells.h"
-#include "level.h"
 #include "gates.h"
+#include "level.h"
 #include "vmath.h"
 
 /* y (1 - y): the logistic function's slope; 1 - y^2: tanh's. */
