@@ -36,7 +36,7 @@ typedef struct {
     tn_real *scratch;
 } tn_conv_pool_job;
 
-enum { TN_CONV_POOL_FILTERS = 8 }; /* of a chunk of what is done filter by filter */
+enum { TN_CONV_POOL_FILTERS = 4 }; /* of a chunk of what is done filter by filter */
 /* Reals of a pixel of the input's gradient, by rows. */
 enum { TN_CONV_POOL_PIXEL = TN_LANES / 2 };
 
