@@ -12,8 +12,8 @@ typedef struct {
     const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
     tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */
     tn_real *packed_hh;              /* own kernels: panel by panel, of each H rows a gate */
-    tn_real *
-        dg; /* rows of gradients of products; own kernels: of each worker, a piece; OpenBLAS: chunk by chunk, all steps */
+    /* the products' gradients, in rows: own kernels: of each worker, a piece's; OpenBLAS: chunk by chunk, of all steps */
+    tn_real *dg;
     ptrdiff_t dg_row;
     tn_real *dh, *dc; /* (N, padded) */
     tn_real *dx;

@@ -50,24 +50,23 @@ static tn_real *result(const panel_job *q, int row) {
            + row * q->piece->j->dg_row + (ptrdiff_t)q->g * r->padded + q->u;
 }
 
-/* Rows lo..hi-1 of the transposed gradient, [x, sums, state], by the piece's rows from p to end; lo is not the sums'. */
-static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t p, ptrdiff_t end) {
+/* Rows lo..hi-1 of the transposed gradient, [x, sums, state], by the piece's rows up to end; lo is not the sums'. */
+static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t end) {
     const tn_recurrent_piece *piece = q->piece;
     const tn_recurrent *r = piece->j->r;
-    if (lo >= hi || p >= end) return;
-    piece->j->k->panel_product(
-        &(tn_panel_product){.m = hi - lo,
-                            .w = q->w,
-                            .k = (int)(end - p),
-                            .columns = 1,
-                            .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0) + r->x_at + lo
-                                 - (lo > r->in) + p * r->stride,
-                            .stride = r->stride,
-                            .panel = piece->dg + p * piece->j->dg_row + (ptrdiff_t)q->g * r->padded + q->u,
-                            .panel_row = piece->j->dg_row,
-                            .c = result(q, lo),
-                            .ldc = piece->j->dg_row,
-                            .add = lo < r->in || piece->begun});
+    if (lo >= hi || !end) return;
+    piece->j->k->panel_product(&(tn_panel_product){.m = hi - lo,
+                                                   .w = q->w,
+                                                   .k = (int)end,
+                                                   .columns = 1,
+                                                   .a = tn_recurrent_edge(r, piece->t + r->reverse, piece->r0)
+                                                        + r->x_at + lo - (lo > r->in),
+                                                   .stride = r->stride,
+                                                   .panel = piece->dg + (ptrdiff_t)q->g * r->padded + q->u,
+                                                   .panel_row = piece->j->dg_row,
+                                                   .c = result(q, lo),
+                                                   .ldc = piece->j->dg_row,
+                                                   .add = lo < r->in || piece->begun});
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
@@ -104,8 +103,8 @@ static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
     if (sparse && first_row(r, g) == 0) panel_lists(&q);
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
         q.w = tn_recurrent_units(r, piece->j->k, q.u);
-        if (!sparse) panel_rows(&q, first_row(r, g), r->in, 0, end);
-        panel_rows(&q, r->in + 1, end_row(r, g), 0, to);
+        if (!sparse) panel_rows(&q, first_row(r, g), r->in, end);
+        panel_rows(&q, r->in + 1, end_row(r, g), to);
     }
 }
 
