@@ -65,6 +65,7 @@ int tn_params_seal(tn_params *s, uint64_t seed, tn_err *e) {
     s->ranges = tn_mem_new(sizeof *s->ranges);
     if (!s->w || !s->g || !s->ranges || tn_ranges_new(s, NULL, s->ranges) || tn_packed_new(s)
         || tn_plans_new(s)) {
+        if (s->ranges) tn_ranges_free(s->ranges);
         tn_mem_aligned_free(s->w), tn_mem_aligned_free(s->g), tn_free(s->ranges);
         s->w = s->g = NULL, s->ranges = NULL;
         return tn_fail(e, "out of memory: the model has %zu parameters", s->len);

@@ -20,28 +20,23 @@ static inline V squash_slope(V y) {
 
 /* Where a row of some units' dg goes. Kept apart from *s, which a store might change for all that the compiler knows. */
 typedef struct {
-    tn_real *dg, *panel;
-    ptrdiff_t dg_row, dg_block, panel_row, panel_block;
+    tn_real *dg;
+    ptrdiff_t row, block;
 } target;
 
 static inline target target_of(const tn_cell_rows *s, int unit) {
-    return (target){s->dg + unit,  s->panel ? s->panel + unit : NULL, s->dg_row, s->dg_block, s->panel_row,
-                    s->panel_block};
+    return (target){s->dg + unit, s->dg_row, s->dg_block};
 }
 
 /* What waits here is lines on their way into L1 to be written: those of the next row are asked for. */
-static inline void put_ahead(tn_real *to, ptrdiff_t row, V d) {
-    vstore(to, d);
-    __builtin_prefetch(to + row, 1, 3);
-}
 static inline V put_gradient(const target *t, int block, V d) {
-    put_ahead(t->dg + block * t->dg_block, t->dg_row, d);
-    if (t->panel) put_ahead(t->panel + block * t->panel_block, t->panel_row, d);
+    tn_real *to = t->dg + block * t->block;
+    vstore(to, d);
+    __builtin_prefetch(to + t->row, 1, 3);
     return d;
 }
 static inline void next_row(target *t) {
-    t->dg += t->dg_row;
-    if (t->panel) t->panel += t->panel_row;
+    t->dg += t->row;
 }
 
 /* Sums of dg over rows, which stay in registers: backward goes by units, then rows. */

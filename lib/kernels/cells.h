@@ -27,8 +27,6 @@ typedef struct {
     ptrdiff_t d_row;
     tn_real *dg; /* backward's result */
     ptrdiff_t dg_row, dg_block;
-    tn_real *panel; /* dg once more, block by block, a row of these units after the other; or NULL */
-    ptrdiff_t panel_row, panel_block;
     tn_real *sum; /* dg's sums over rows are added here, block by block; or NULL */
     ptrdiff_t sum_block;
 } tn_cell_rows;
