@@ -255,8 +255,11 @@ static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned
         return;
     }
     if (!a->sparse && x != w && tn_linear_small_fits(n, in, out)) {
-        const tn_linear_small l = {a->act, n, in, out, x->x, w->x, y->x, gy, add, need & 1 ? gx[0] : NULL,
-                                   need & 2 ? gx[1] : NULL, need & 4 ? gx[2] : NULL};
+        tn_linear_small l = {.act = a->act, .n = n, .in = in, .out = out, .x = x->x, .w = w->x};
+        l.y = y->x, l.gy = gy, l.add = add;
+        if (need & 1) l.dx = gx[0];
+        if (need & 2) l.dw = gx[1];
+        if (need & 4) l.db = gx[2];
         tn_linear_small_back(y->tape, &l);
         return;
     }

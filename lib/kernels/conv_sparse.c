@@ -106,15 +106,17 @@ __attribute__((always_inline)) static inline void split_planes(const tn_sparse_s
 
 void tn_k_sparse_split(const tn_sparse_split *s, int planes, int n, const tn_real *gy, const tn_real *y,
                        const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off) {
-#define SPLIT(r, k, o)                                                         \
-    case (r)*4 + (k)*2 + (o):                                                  \
-        split_planes(s, r, k, o, planes, n, gy, y, winner, base, v, key, off); \
-        break;
-    switch ((s->relu != 0) * 4 + (key != NULL) * 2 + (off != NULL)) {
-        SPLIT(0, 0, 0)
-        SPLIT(0, 0, 1) SPLIT(0, 1, 0) SPLIT(0, 1, 1) SPLIT(1, 0, 0) SPLIT(1, 0, 1) SPLIT(1, 1, 0)
-            SPLIT(1, 1, 1)
-    }
+#define SPLIT(r, k, o)                                                   \
+    if ((s->relu != 0) == r && (key != NULL) == k && (off != NULL) == o) \
+        split_planes(s, r, k, o, planes, n, gy, y, winner, base, v, key, off);
+    SPLIT(0, 0, 0)
+    SPLIT(0, 0, 1)
+    SPLIT(0, 1, 0)
+    SPLIT(0, 1, 1)
+    SPLIT(1, 0, 0)
+    SPLIT(1, 0, 1)
+    SPLIT(1, 1, 0)
+    SPLIT(1, 1, 1)
 }
 
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits) {
