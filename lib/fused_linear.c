@@ -6,7 +6,8 @@
  * pack is packed, the samples as the columns of x', once for all units, against weights as they are kept, or some units'
  * weights on the way, in the first-level cache. With few samples, or where the weights' packed form is there already
  * (evaluation), that is used. The input gradient packs weights on the way, too, and the weight gradient reads the input as
- * it lies, and dz' from a copy that is made as dz is. Bias and ReLU ride on the product's last pass.
+ * it lies, and dz' from a copy that is made as dz is. Bias and ReLU ride on the product's last pass. Both passes of a
+ * small layer are linear_small.c's, again with the same bits.
  *
  * Which chunk does what decides how much a thread reads that another wrote: the units of a layer stay with one thread
  * in the product forward, both gradients and the packing, so that of the large arrays only the input is read by all.
@@ -93,9 +94,9 @@ static void forward_panels(void *arg, int chunk) {
 
 /*
  * Which is less to pack. With several threads packed samples also have to pass from core to core, as the samples
- * themselves will for the weight gradient, where weights stay with the thread that packs them: they win
- * then up to four times the number of samples. The choice may depend on the threads because no bit depends on it: either way an element is one
- * chain over `in`, then the bias (tests/test_layers.c, either_way_round).
+ * themselves will for the weight gradient, where weights stay with the thread that packs them: they win then up to four
+ * times the number of samples. The choice may depend on the threads because no bit depends on it: either way an element
+ * is one chain over `in`, then the bias (tests/test_layers.c, either_way_round).
  */
 static int better_turned(int n, int out) {
     return tn_threads() > 1 ? 4L * n < out : n <= 4L * out;

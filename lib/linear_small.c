@@ -54,12 +54,17 @@ static void forward_part(void *arg, int part) {
                       j->y + (ptrdiff_t)r0 * j->out + o0, j->out, j->bias ? j->bias + o0 : NULL, j->relu);
 }
 
+/* Of a part, at most. */
+static int most_samples(int n, int parts) {
+    return tn_least(n, tn_pieces(tn_pieces(n, TN_NR_MAX / 2), parts) * (TN_NR_MAX / 2));
+}
+
 void tn_linear_small_forward(tn_tape *t, int n, int in, int out, const tn_real *x, const tn_real *w,
                              const tn_real *bias, int relu, tn_real *y) {
     const tn_place place = tn_mark(t);
     forward_job j = {.k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .x = x, .w = w, .bias = bias};
     j.relu = relu, j.y = y, j.parts = parts_of(n, in, out), j.by_samples = n >= MANY;
-    j.scratch_len = tn_gemm_packed_len(n, in);
+    j.scratch_len = tn_gemm_packed_len(j.by_samples ? most_samples(n, j.parts) : n, in);
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
     tn_parallel(j.parts, forward_part, &j);
     tn_rewind(t, place);

@@ -2,8 +2,8 @@
 /*
  * Both products run on sparse_panel: masks tell what is not zero in the input, whose columns are taken a block at a
  * time, so that the rows of the other factor that belong to the block stay in the first-level cache as a panel of some
- * units. For the weight gradient the masks are those of columns, down which the input is read. A panel's
- * units are one chunk in both, so that their weights, gradients and moments stay with one thread.
+ * units. For the weight gradient the masks are those of columns, down which the input is read. In both the panels are
+ * chunks in the order of the units, so that a unit's weights, gradients and moments mostly stay with one thread.
  */
 #include "linear_sparse.h"
 #include "kernels/kernels.h"

@@ -8,6 +8,7 @@
 typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
+    int threads; /* read once: all groups have to be dealt out alike */
     const tn_real *x, *w_ih, *w_hh;
     const tn_real *gy, *gh_n, *gc_n; /* gy NULL: there is none */
     tn_real *packed_ih;              /* own kernels: gate by gate, each packed for gemm as H rows */

@@ -180,19 +180,11 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
     }
 }
 
-/*
- * A thread's chunks go backward in the order opposite to forward, since its cache still holds the last of them: the i-th
- * group of all is the one as far from the end of the thread's run (parallel.c). Its sums are its own, whoever makes them.
- */
-static int opposite(int i, int all) {
-    int n = tn_threads() < all ? tn_threads() : all, run = (int)(((long)(i + 1) * n - 1) / all);
-    return (int)((long)all * run / n + (long)all * (run + 1) / n) - 1 - i;
-}
-
+/* A thread's chunks go backward in the order opposite to forward. A group's sums are its own, whoever makes them. */
 static void backward_group(void *arg, int i) {
     const job *j = arg;
-    int group = opposite(i, tn_recurrent_groups(j->r)), first = tn_recurrent_group(j->r, group),
-        end = tn_recurrent_group(j->r, group + 1);
+    int group = tn_backwards(tn_recurrent_groups(j->r), j->threads, i),
+        first = tn_recurrent_group(j->r, group), end = tn_recurrent_group(j->r, group + 1);
     if (j->turned) tn_recurrent_weights_begin(j, group);
     for (int chunk = end - 1; chunk >= first; chunk--) backward_chunk(j, group, chunk, chunk < end - 1);
 }
@@ -211,6 +203,7 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
     const tn_real *last = r->last_only ? gy : gy + (size_t)r->steps * n;
     job j = {.r = r,
              .k = tn_kernels_get(NULL),
+             .threads = tn_threads(),
              .x = y->src[TN_SRC_X]->x,
              .w_ih = y->src[TN_SRC_WIH]->x,
              .w_hh = y->src[TN_SRC_WHH]->x,

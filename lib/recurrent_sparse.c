@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A recurrent layer whose input is mostly zeros, such as the rows of an image: forward marks what is not, chunk by chunk of
- * the batch, and the products of x, of both passes, skip the rest and read x where it lies. No bit changes: a multiply-add with 0 leaves a sum
- * as it is, provided that the other factor is finite, which the callers see to. (Of a sum that has underflowed to -0
- * the sign may go, at every level alike.)
+ * the batch, and the products of x, of both passes, skip the rest and read x where it lies. No bit changes: a
+ * multiply-add with 0 leaves a sum as it is, provided that the other factor is finite, which the callers see to. (Of a
+ * sum that has underflowed to -0 the sign may go, at every level alike.)
  */
 #include "recurrent_back.h"
 

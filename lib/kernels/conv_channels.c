@@ -42,8 +42,9 @@ __attribute__((always_inline)) static inline void tile(const int vectors, const 
 }
 
 /*
- * Two rows by one vector, windows `run` pixels wide: a tile's row of the image is broadcast pixel by pixel, each for up to
- * run sums, since loads, not multiplications, bound the tile above. The order of a sum's terms is the same.
+ * Two rows, or a last one alone, by one vector, windows `run` pixels wide: a tile's row of the image is broadcast pixel
+ * by pixel, each for up to run sums, since loads, not multiplications, bound the tile above. The order of a sum's terms
+ * is the same.
  */
 #define PIXEL(m) m(0) m(1) m(2) m(3) m(4) m(5) m(6) m(7) m(8) m(9) m(10) m(11) m(12) m(13) m(14) m(15)
 #define TERMS(m, j) \

@@ -70,11 +70,9 @@ typedef struct {
 
 /*
  * A (m, 64 words), element (i, p) at a[i * rs + p * cs]; bit p % 64 of bits[i * ld_bits + p / 64 * word_step] tells
- * that it is not zero.
- * b (64 words, width), finite; width: sparse_width, or sparse_wide if not alike. alike: neighbouring rows of A mostly have
- * their zeros in common. far: C's rows are not in the cache. soon_rows rows of soon_len reals, ld_soon apart, are fetched
- * meanwhile, with
- * soon_write to be written.
+ * that it is not zero. b (64 words, width), finite; width: sparse_width, or sparse_wide if not alike. alike:
+ * neighbouring rows of A mostly have their zeros in common. far: C's rows are not in the cache. soon_rows rows of
+ * soon_len reals, ld_soon apart, are fetched meanwhile, with soon_write to be written.
  */
 typedef struct {
     int m, words, width, alike;
@@ -298,10 +296,10 @@ typedef struct tn_kernels {
     /*
      * Winograd F(2, 5) along the columns, see winograd_rows.c; images in planes, 5 x 5 windows.
      * weights: w (ci, 5, 5, lanes), a panel as conv_channels reads it, to u (6, ci, 5, lanes).
-     * input: six rows of cols reals from x on, of ci planes, to t[p * step + c * pitch + ...], p < 6, by whole vectors; nothing at end
-     * or beyond is read.
-     * pool: a row of windows from six products at m, m + step, ...: (2 windows, channels) each, whole vectors of channels; plus bias
-     * (or NULL), then ReLU, then the largest of two rows and two columns and its place, 0 ... 3.
+     * input: six rows of cols reals from x on, of ci planes, to t[p * step + c * pitch + ...], p < 6, by whole vectors;
+     * nothing at end or beyond is read.
+     * pool: a row of windows from six products at m, m + step, ...: (2 windows, channels) each, whole vectors of
+     * channels; plus bias (or NULL), then ReLU, then the largest of two rows and two columns and its place, 0 ... 3.
      */
     void (*winograd_rows_weights)(int ci, int lanes, const tn_real *w, tn_real *u);
     void (*winograd_rows_input)(int ci, int cols, const tn_real *x, const tn_real *end, ptrdiff_t row,
