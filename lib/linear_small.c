@@ -4,16 +4,17 @@
 
 enum {
     MOST_WEIGHTS = 1 << 16,
-    FEWEST = TN_NR_MAX / 2, /* samples */
-    MANY = 2 * TN_NR_MAX,   /* samples that are shared out, with fewer units and inputs are */
-    ALONE = 1 << 16,        /* multiply-adds that take a thread no longer than to call another */
+    FEWEST = TN_NR_MAX / 2, /* samples; with MOST and more, what each thread makes for itself is too much */
+    MOST = 2048,
+    MANY = 2 * TN_NR_MAX, /* samples that are shared out, with fewer units and inputs are */
+    ALONE = 1 << 16,      /* multiply-adds that take a thread no longer than to call another */
     MOST_PARTS = 16,
     FEW_UNITS = 2 * TN_TILE_MAX,
     LINE = 64 / (int)sizeof(tn_real)
 };
 
 int tn_linear_small_fits(int n, int in, int out) {
-    return tn_gemm_own() && n >= FEWEST && (double)in * out <= MOST_WEIGHTS;
+    return tn_gemm_own() && n >= FEWEST && n < MOST && (double)in * out <= MOST_WEIGHTS;
 }
 
 /*
