@@ -41,7 +41,7 @@ static void make_masks(void *arg, int chunk) {
     const int r0 = chunk * WORD, rows = tn_least(WORD, s->n - r0);
     s->k->sparse_masks(rows, s->in, s->x + (size_t)r0 * (size_t)s->in, s->in,
                        s->rows + (size_t)r0 * (size_t)s->row_words, s->row_words,
-                       s->columns ? s->columns + (size_t)chunk * (size_t)s->in : NULL, 1);
+                       s->columns ? s->columns + (size_t)chunk * (size_t)s->in : NULL);
 }
 
 /*

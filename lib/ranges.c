@@ -5,16 +5,12 @@
 
 /* A pass over memory is as fast in few pieces, and many threads still find some. Up to ALONE in all it is one chunk, as
  * waking a thread costs more. */
-enum { CHUNKS = 64, ALONE = 16384, ALIGN = 16 /* reals: a cache line in either build */ };
-
-static size_t rounded(size_t n) {
-    return (n + ALIGN - 1) / ALIGN * ALIGN;
-}
+enum { CHUNKS = 64, ALONE = 16384 };
 
 /* Equal ranges, an even number of them so that two threads have as much of the tensor. */
 static size_t range_len(size_t len, size_t piece) {
     const size_t count = len / piece;
-    return count < 2 ? len : rounded((len + count / 2 * 2 - 1) / (count / 2 * 2));
+    return count < 2 ? len : tn_whole_lines((len + count / 2 * 2 - 1) / (count / 2 * 2));
 }
 
 static int before(const void *a, const void *b) {
@@ -26,7 +22,8 @@ static int before(const void *a, const void *b) {
 
 int tn_ranges_new(const tn_params *s, const unsigned char *skip, tn_ranges *out) {
     size_t total = tn_params_total(s), most = 0;
-    const size_t piece = rounded(total / CHUNKS) > TN_RANGE ? rounded(total / CHUNKS) : TN_RANGE;
+    const size_t piece =
+        tn_whole_lines(total / CHUNKS) > TN_RANGE ? tn_whole_lines(total / CHUNKS) : TN_RANGE;
     for (int i = 0; i < s->n; i++) most += s->p[i]->len / piece + 1;
     *out = (tn_ranges){.range = tn_mem_new((most + 1) * sizeof *out->range),
                        .chunk = tn_mem_new((most + 1) * sizeof *out->chunk)};

@@ -70,7 +70,7 @@ static void panel_rows(const panel_job *q, int lo, int hi, ptrdiff_t end) {
 }
 
 /* Are a block's gradients finite? Their sums so far tell, and one that has overflowed does not matter. */
-static int finite(const job *j, int group, int g) {
+static int block_finite(const job *j, int group, int g) {
     const tn_real *sum = tn_recurrent_sums(j, group) + (ptrdiff_t)g * j->r->padded;
     int bad = 0;
     for (int u = 0; u < j->r->padded; u++) bad |= sum[u] - sum[u] != 0;
@@ -112,7 +112,7 @@ void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
     const job *j = piece->j;
     const tn_recurrent *r = j->r;
     int sparse = tn_recurrent_sparse(r, piece->chunk), dense = 0;
-    for (int g = 0; sparse && g < r->blocks; g++) dense |= !finite(j, piece->group, g);
+    for (int g = 0; sparse && g < r->blocks; g++) dense |= !block_finite(j, piece->group, g);
     for (int i = 0; dense && i < piece->steps; i++)
         tn_recurrent_put_x(r, j->k, j->x, piece->chunk, r->reverse ? piece->t + i : piece->t - i);
     size_t list = (size_t)tn_worker() * (size_t)r->in;

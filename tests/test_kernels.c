@@ -113,35 +113,34 @@ static void test_sparse_masks(void **state) {
     const int sizes[][2] = {{1, 1},    {3, 15},   {7, 16},  {31, 63}, {32, 64}, {33, 65},
                             {63, 128}, {64, 200}, {20, 47}, {64, 1},  {40, 784}};
     for (int l = 0; l < levels; l++)
-        for (size_t c = 0; c < sizeof sizes / sizeof *sizes; c++)
-            for (int apart = 1; apart <= 2; apart++) {
-                const int rows = sizes[c][0], cols = sizes[c][1], words = (cols + 63) / 64, ld = cols + 3,
-                          row_words = words + 1;
-                const size_t len = (size_t)((rows - 1) * ld + cols);
-                tn_real *x = room(len);
-                uint64_t *across = malloc((size_t)(rows * row_words) * sizeof *across);
-                uint64_t *down = malloc((size_t)(cols * apart) * sizeof *down), *again = NULL;
-                for (size_t i = 0; i < len; i++) x[i] = next() % 3 ? 0 : some[next() % 6];
-                memset(across, 0xa5, (size_t)(rows * row_words) * sizeof *across);
-                memset(down, 0xa5, (size_t)(cols * apart) * sizeof *down);
-                level[l]->sparse_masks(rows, cols, x, ld, across, row_words, down, apart);
-                for (int r = 0; r < rows; r++) {
-                    for (int i = 0; i < words * 64; i++)
-                        assert_int_equal(across[r * row_words + i / 64] >> i % 64 & 1,
-                                         i < cols && x[r * ld + i] != 0);
-                    assert_true(across[r * row_words + words] == 0xa5a5a5a5a5a5a5a5);
-                }
-                for (int i = 0; i < cols; i++) {
-                    for (int r = 0; r < 64; r++)
-                        assert_int_equal(down[i * apart] >> r & 1, r < rows && x[r * ld + i] != 0);
-                    if (apart > 1) assert_true(down[i * apart + 1] == 0xa5a5a5a5a5a5a5a5);
-                }
-                again = malloc((size_t)(rows * row_words) * sizeof *again);
-                memset(again, 0xa5, (size_t)(rows * row_words) * sizeof *again);
-                level[l]->sparse_masks(rows, cols, x, ld, again, row_words, NULL, 0);
-                assert_memory_equal(again, across, (size_t)(rows * row_words) * sizeof *again);
-                free(x), free(across), free(down), free(again);
+        for (size_t c = 0; c < sizeof sizes / sizeof *sizes; c++) {
+            const int rows = sizes[c][0], cols = sizes[c][1], words = (cols + 63) / 64, ld = cols + 3,
+                      row_words = words + 1;
+            const size_t len = (size_t)((rows - 1) * ld + cols);
+            tn_real *x = room(len);
+            uint64_t *across = malloc((size_t)(rows * row_words) * sizeof *across);
+            uint64_t *down = malloc((size_t)(cols + 1) * sizeof *down), *again = NULL;
+            for (size_t i = 0; i < len; i++) x[i] = next() % 3 ? 0 : some[next() % 6];
+            memset(across, 0xa5, (size_t)(rows * row_words) * sizeof *across);
+            memset(down, 0xa5, (size_t)(cols + 1) * sizeof *down);
+            level[l]->sparse_masks(rows, cols, x, ld, across, row_words, down);
+            for (int r = 0; r < rows; r++) {
+                for (int i = 0; i < words * 64; i++)
+                    assert_int_equal(across[r * row_words + i / 64] >> i % 64 & 1,
+                                     i < cols && x[r * ld + i] != 0);
+                assert_true(across[r * row_words + words] == 0xa5a5a5a5a5a5a5a5);
             }
+            for (int i = 0; i < cols; i++) {
+                for (int r = 0; r < 64; r++)
+                    assert_int_equal(down[i] >> r & 1, r < rows && x[r * ld + i] != 0);
+            }
+            assert_true(down[cols] == 0xa5a5a5a5a5a5a5a5);
+            again = malloc((size_t)(rows * row_words) * sizeof *again);
+            memset(again, 0xa5, (size_t)(rows * row_words) * sizeof *again);
+            level[l]->sparse_masks(rows, cols, x, ld, again, row_words, NULL);
+            assert_memory_equal(again, across, (size_t)(rows * row_words) * sizeof *again);
+            free(x), free(across), free(down), free(again);
+        }
 }
 
 int main(void) {

@@ -185,10 +185,10 @@ typedef struct tn_kernels {
     void (*sparse_bits)(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
     /*
      * Of up to 64 rows what is not zero, both ways: bit c of row r's words, row_words apart, ceil(cols / 64) of them, and bit r
-     * of column c's word, column_words apart; column_bits: or NULL.
+     * of column_bits[c]; column_bits: or NULL.
      */
     void (*sparse_masks)(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
-                         ptrdiff_t row_words, uint64_t *column_bits, ptrdiff_t column_words);
+                         ptrdiff_t row_words, uint64_t *column_bits);
     void (*sparse_keys)(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
     void (*sparse_dw)(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
                       const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,

@@ -112,7 +112,7 @@ void tn_k_sparse_split(const tn_sparse_split *, int planes, int n, const tn_real
 void tn_k_lane_sums(int planes, int n, const tn_real *x, tn_real *sum);
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
 void tn_k_sparse_masks(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
-                       ptrdiff_t row_words, uint64_t *column_bits, ptrdiff_t column_words);
+                       ptrdiff_t row_words, uint64_t *column_bits);
 void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
 void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
                     const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,

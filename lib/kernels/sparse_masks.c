@@ -45,7 +45,7 @@ __attribute__((always_inline)) static inline void half_block(const int whole, in
 }
 
 void tn_k_sparse_masks(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
-                       ptrdiff_t row_words, uint64_t *column_bits, ptrdiff_t column_words) {
+                       ptrdiff_t row_words, uint64_t *column_bits) {
     const int lower = rows < HALF ? rows : HALF, upper = rows - lower;
     for (int c = 0; c < cols; c += BLOCK) {
         const int left = cols - c, shift = c % WORD;
@@ -61,11 +61,6 @@ void tn_k_sparse_masks(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint6
         }
         if (!column_bits) continue;
         const int end = left < BLOCK ? left : BLOCK;
-        uint64_t *out = column_bits + c * column_words;
-        if (column_words == 1) /* compiled to vectors */
-            for (int i = 0; i < end; i++) out[i] = (uint64_t)low[i] | (uint64_t)high[i] << HALF;
-        else
-            for (int i = 0; i < end; i++)
-                out[i * column_words] = (uint64_t)low[i] | (uint64_t)high[i] << HALF;
+        for (int i = 0; i < end; i++) column_bits[c + i] = (uint64_t)low[i] | (uint64_t)high[i] << HALF;
     }
 }
