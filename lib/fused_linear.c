@@ -221,7 +221,7 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
               .dz = gy,
               .add = add};
     const int add_dw = (add >> 1) & 1, of_itself = x == w; /* one buffer for dx and dw: one after the other */
-    const int dense = need & 2 && !a->sparse && !of_itself;
+    const int dense = need & 2 && !of_itself;
     if (a->act != TN_ACT_NONE) b.dz = b.own_dz = tn_scratch(y->tape, y->len * sizeof *gy);
     if (need & 1) b.dx = gx[0];
     if (need & 4) b.db = gx[2];
@@ -239,9 +239,18 @@ static void own_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *co
     const int products = b.strips + (dense ? 2 * b.blocks : 0);
     for (int i = 0; i < products && small; i++) back_products(&b, i);
     if (!small) tn_parallel(products, back_products, &b);
-    if (need & 2 && !dense
-        && !(a->sparse && tn_linear_sparse_dw(y->tape, a->sparse, b.out, b.dz, add_dw, gx[1])))
-        tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], add_dw);
+    if (need & 2 && of_itself) tn_product(b.out, b.in, b.n, b.dz, 1, b.x, 0, gx[1], add_dw);
+}
+
+/* Its weights and bias by the masks; what else is needed is left to own_bwd. */
+static unsigned sparse_bwd(tn_t *y, const linear_aux *a, const tn_real *gy, tn_real *const gx[],
+                           unsigned need, unsigned add) {
+    if (!a->sparse || !(need & 2) || y->src[0] == y->src[1]) return need;
+    tn_sparse_back b = {.out = y->dim[1], .act = a->act, .y = y->x, .gy = gy, .dw = gx[1]};
+    if (need & 4) b.db = gx[2];
+    b.add_dw = (add >> 1) & 1, b.add_db = (add >> 2) & 1;
+    tn_linear_sparse_back(y->tape, a->sparse, &b);
+    return need & 1;
 }
 
 static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned need, unsigned add) {
@@ -265,7 +274,8 @@ static void linear_bwd(tn_t *y, const tn_real *gy, tn_real *const gx[], unsigned
         return;
     }
     if (tn_gemm_own()) {
-        own_bwd(y, a, gy, gx, need, add);
+        need = sparse_bwd(y, a, gy, gx, need, add);
+        if (need) own_bwd(y, a, gy, gx, need, add);
         return;
     }
     const tn_real *dz = tn_act_back(y, a->act, gy);

@@ -159,37 +159,47 @@ int tn_linear_sparse_forward(tn_tape *t, const tn_sparse_input *s, int out, cons
     return !atomic_load(&j.infinite);
 }
 
-/* ---- weight gradient ---- */
+/* ---- gradients of weights and bias ---- */
 
 typedef struct {
     const tn_sparse_input *s;
-    int out, width, add;
-    const tn_real *dz;
-    tn_real *dw, *scratch;
+    const tn_sparse_back *b;
+    int width;
+    tn_real *scratch;
     size_t scratch_len;
-} dw_job;
+} back_job;
 
-/* Some units: dw' a block of inputs at a time, turned into place, whose lines are fetched meanwhile. */
-static void dw_chunk(void *arg, int chunk) {
-    const dw_job *j = arg;
+/* dz of some units, whose lines lie apart from those of other threads (n, width). */
+static void make_dz(const back_job *j, int o, int units, tn_real *dz) {
+    const tn_sparse_back *b = j->b;
+    const int n = j->s->n;
+    if (units < j->width) memset(dz, 0, (size_t)n * (size_t)j->width * sizeof *dz);
+    if (b->act == TN_ACT_NONE) {
+        j->s->k->copy_rows(n, units, b->gy + o, b->out, dz, j->width);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        const size_t at = (size_t)i * (size_t)b->out + (size_t)o;
+        tn_act_slope(b->act, (size_t)units, b->gy + at, b->y + at, dz + (size_t)i * (size_t)j->width);
+    }
+}
+
+/* dw' a block of inputs at a time, turned into place, whose lines are fetched meanwhile. */
+static void make_dw(const back_job *j, int units, const tn_real *dz, tn_real *sums, tn_real *rows) {
     const tn_sparse_input *s = j->s;
     const tn_kernels_t *k = s->k;
-    const int o = chunk * j->width, units = tn_least(j->width, j->out - o);
-    tn_real *packed = j->scratch + (size_t)tn_worker() * j->scratch_len,
-            *sums = packed + (size_t)s->n * (size_t)j->width;
-    if (units < j->width) memset(packed, 0, (size_t)s->n * (size_t)j->width * sizeof *packed);
-    k->copy_rows(s->n, units, j->dz + o, j->out, packed, j->width);
+    const int add = j->b->add_dw;
     for (int c = 0; c < s->in; c += INPUTS) {
         const int inputs = tn_least(INPUTS, s->in - c);
-        tn_real *dw = j->dw + (size_t)o * (size_t)s->in + c;
-        if (j->add) k->transpose(units, inputs, dw, s->in, sums, j->width);
+        tn_real *dw = rows + c;
+        if (add) k->transpose(units, inputs, dw, s->in, sums, j->width);
         tn_sparse_panel p = {.m = inputs, .width = j->width, .alike = 1, .ld_bits = 1, .rs = 1};
         p.cs = p.word_step = s->in, p.c = sums, p.ldc = j->width;
         p.soon = dw, p.ld_soon = s->in, p.soon_len = inputs, p.soon_write = 1;
         for (int r = 0; r < s->n; r += SAMPLES) {
             p.bits = s->columns + (size_t)(r / WORD) * (size_t)s->in + (size_t)c;
-            p.words = tn_pieces(tn_least(SAMPLES, s->n - r), WORD), p.add = j->add || r > 0;
-            p.a = s->x + (size_t)r * (size_t)s->in + c, p.b = packed + (size_t)r * (size_t)j->width;
+            p.words = tn_pieces(tn_least(SAMPLES, s->n - r), WORD), p.add = add || r > 0;
+            p.a = s->x + (size_t)r * (size_t)s->in + c, p.b = dz + (size_t)r * (size_t)j->width;
             p.soon_rows = p.add ? 0 : units;
             k->sparse_panel(&p);
         }
@@ -197,14 +207,28 @@ static void dw_chunk(void *arg, int chunk) {
     }
 }
 
-int tn_linear_sparse_dw(tn_tape *t, const tn_sparse_input *s, int out, const tn_real *dz, int add,
-                        tn_real *dw) {
-    if (!s->k->all_finite((size_t)s->n * (size_t)out, dz)) return 0;
+/* Some units. */
+static void back_chunk(void *arg, int chunk) {
+    const back_job *j = arg;
+    const tn_sparse_input *s = j->s;
+    const tn_sparse_back *b = j->b;
+    const int o = chunk * j->width, units = tn_least(j->width, b->out - o);
+    tn_real *dz = j->scratch + (size_t)tn_worker() * j->scratch_len,
+            *rows = b->dw + (size_t)o * (size_t)s->in;
+    make_dz(j, o, units, dz);
+    if (b->db) s->k->col_sum(s->n, units, dz, j->width, b->add_db, b->db + o);
+    if (s->k->all_finite((size_t)s->n * (size_t)j->width, dz))
+        make_dw(j, units, dz, dz + (size_t)s->n * (size_t)j->width, rows);
+    else /* 0 times infinity is NaN */
+        s->k->gemm_raw_b(units, s->in, s->n, dz, 1, j->width, s->x, s->in, 1, rows, s->in, b->add_dw, NULL,
+                         0);
+}
+
+void tn_linear_sparse_back(tn_tape *t, const tn_sparse_input *s, const tn_sparse_back *b) {
     const tn_place place = tn_mark(t);
-    dw_job j = {.s = s, .out = out, .width = s->k->sparse_width, .add = add, .dz = dz, .dw = dw};
+    back_job j = {.s = s, .b = b, .width = s->k->sparse_width};
     j.scratch_len = (size_t)j.width * (size_t)(s->n + INPUTS);
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);
-    tn_parallel(tn_pieces(out, j.width), dw_chunk, &j);
+    tn_parallel(tn_pieces(b->out, j.width), back_chunk, &j);
     tn_rewind(t, place);
-    return 1;
 }

@@ -18,7 +18,16 @@ const tn_sparse_input *tn_linear_sparse_input(tn_tape *, int n, int in, int out,
 /* y (n, out) = x w' + bias (or NULL), then max(0, .) with relu. 0: nothing done, as a weight is infinite or NaN. */
 int tn_linear_sparse_forward(tn_tape *, const tn_sparse_input *x, int out, const tn_real *w,
                              const tn_real *bias, int relu, tn_real *y);
-/* dw (out, in) = dz' x, or += with add. 0: nothing done, as an element of dz (n, out) is infinite or NaN. */
-int tn_linear_sparse_dw(tn_tape *, const tn_sparse_input *x, int out, const tn_real *dz, int add,
-                        tn_real *dw);
+/*
+ * dw (out, in) = dz' x and db = the sums of dz's columns, or NULL; += with add_dw and add_db. dz (n, out) is gy, behind the
+ * activation whose value y is; it may be infinite or NaN.
+ */
+typedef struct {
+    int out;
+    tn_act act;
+    const tn_real *y, *gy;
+    tn_real *dw, *db;
+    int add_dw, add_db;
+} tn_sparse_back;
+void tn_linear_sparse_back(tn_tape *, const tn_sparse_input *x, const tn_sparse_back *);
 #endif

@@ -181,7 +181,7 @@
 #define tn_linear_small_back tn64_linear_small_back
 #define tn_linear_small_fits tn64_linear_small_fits
 #define tn_linear_small_forward tn64_linear_small_forward
-#define tn_linear_sparse_dw tn64_linear_sparse_dw
+#define tn_linear_sparse_back tn64_linear_sparse_back
 #define tn_linear_sparse_forward tn64_linear_sparse_forward
 #define tn_linear_sparse_input tn64_linear_sparse_input
 #define tn_linear_wide_back tn64_linear_wide_back
