@@ -81,9 +81,16 @@ typedef struct {
     size_t dz_len, scratch_len;
 } back_job;
 
-/* Some columns of dx. */
+/* Some columns of dx. With few units, whose weights any thread has, some rows: their lines are not shared with other threads. */
 static void back_input(const back_job *j, int part, const tn_real *dz) {
     const tn_linear_small *l = j->l;
+    if (l->out < FEW_UNITS) {
+        const int r0 = begin(l->n, 2, part, j->parts), r1 = begin(l->n, 2, part + 1, j->parts);
+        if (r0 < r1)
+            j->k->gemm_raw_b(r1 - r0, l->in, l->out, dz + (ptrdiff_t)r0 * l->out, l->out, 1, l->w, l->in, 1,
+                             l->dx + (ptrdiff_t)r0 * l->in, l->in, l->add & 1, NULL, 0);
+        return;
+    }
     const int c0 = begin(l->in, TN_NR_MAX / 2, part, j->parts),
               c1 = begin(l->in, TN_NR_MAX / 2, part + 1, j->parts);
     if (c0 < c1)
@@ -123,7 +130,7 @@ static void back_part(void *arg, int part) {
         tn_act_slope(l->act, (size_t)l->n * (size_t)l->out, l->gy, l->y, own);
         dz = own;
     }
-    if (l->dw && j->parts > 1) fetch_input(l);
+    if (l->dw && j->parts > 1 && l->out >= FEW_UNITS) fetch_input(l);
     if (l->dx) back_input(j, part, dz);
     if (l->dw || l->db) back_weights(j, part, dz, own + j->dz_len);
 }
