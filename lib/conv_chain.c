@@ -121,9 +121,7 @@ void tn_conv_chain_forward(tn_tape *t, const tn_conv_chain *p, const tn_real *x,
     const tn_conv_plan *second = &p->second.conv;
     forward_job j = {.first = layer_new(t, p, x, w), .p = p, .bias = w->b2, .y = y, .winner = winner};
     const tn_kernels_t *k = j.first.k;
-    tn_real *u = tn_scratch(t, tn_winograd_u_len(k, second->co, second->g.c) * sizeof *u);
-    tn_winograd_weights(k, second->co, second->g.c, w->w2, u);
-    j.u = u, j.chunks = chunks_of(p);
+    j.u = tn_winograd_kept(t, k, second, w->w2), j.chunks = chunks_of(p);
     tn_winograd_frame(second, &j.h, &j.w);
     j.scratch_len = tn_whole_lines(tn_winograd_scratch(k, second)) + LINE;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);

@@ -66,6 +66,11 @@ static size_t with_slack(size_t n) {
 
 /* ---- what all images share ---- */
 
+tn_real *tn_conv_form(tn_tape *t, const tn_conv_plan *p, int kind, size_t len, int *stale) {
+    *stale = 1;
+    return p->kept ? tn_kept_form(p->kept, kind, len, stale) : tn_scratch(t, len * sizeof(tn_real));
+}
+
 static void pack_panel(void *arg, int i) {
     const job *j = arg;
     int width = j->vectors * j->k->width, o = i * width, k = j->p->k;
@@ -78,18 +83,19 @@ static void pack_panel(void *arg, int i) {
 static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     int co = j->p->co, k = j->p->k, width = j->k->width;
     if (j->way == WINOGRAD) {
-        tn_real *u = tn_scratch(t, tn_winograd_u_len(j->k, co, j->p->g.c) * sizeof *u);
-        tn_winograd_weights(j->k, co, j->p->g.c, w, u);
-        j->w = u, j->bias = bias;
+        j->w = tn_winograd_kept(t, j->k, j->p, w), j->bias = bias;
         return;
     }
     j->vectors = co <= width ? 1 : 2;
     int pixels = j->way == PIXELS || j->way == POOLED_PIXELS;
     j->ld = pixels ? co : (co + j->vectors * width - 1) / (j->vectors * width) * j->vectors * width;
-    tn_real *packed = tn_scratch(t, (size_t)j->ld * (size_t)k * sizeof *packed);
-    if (pixels) {
+    const size_t len = tn_whole_lines((size_t)j->ld * (size_t)k),
+                 u_len = j->way == WINOGRAD_ROWS ? (size_t)j->ld * (size_t)(6 * (k / 5)) : 0;
+    int stale;
+    tn_real *packed = tn_conv_form(t, j->p, TN_FORM_CONV + (int)j->way, len + u_len, &stale);
+    if (pixels && stale) {
         j->k->transpose(co, k, w, k, packed, co);
-    } else {
+    } else if (stale) {
         job panels = *j;
         panels.w = packed, panels.x = w;
         tn_parallel(j->ld / (j->vectors * width), pack_panel, &panels);
@@ -104,8 +110,8 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     j->bias = bias;
     if (j->way == WINOGRAD_ROWS) {
         j->rows = (tn_winograd_rows){.k = j->k, .ci = j->p->g.c, .panel = j->vectors * width, .ld = j->ld};
-        tn_real *u = tn_scratch(t, (size_t)j->ld * (size_t)(6 * (k / 5)) * sizeof *u);
-        tn_winograd_rows_weights(&j->rows, packed, u);
+        tn_real *u = packed + len;
+        if (stale) tn_winograd_rows_weights(&j->rows, packed, u);
         j->rows.u = u, j->rows.bias = bias, j->rows.relu = j->relu;
     }
 }

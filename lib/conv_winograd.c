@@ -47,6 +47,13 @@ void tn_winograd_weights(const tn_kernels_t *k, int co, int ci, const tn_real *w
     tn_parallel_range((size_t)ci, CHANNELS, weights_range, &(weights_job){k, co, ci, w, u});
 }
 
+const tn_real *tn_winograd_kept(tn_tape *t, const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *w) {
+    int stale;
+    tn_real *u = tn_conv_form(t, p, TN_FORM_WINOGRAD, tn_winograd_u_len(k, p->co, p->g.c), &stale);
+    if (stale) tn_winograd_weights(k, p->co, p->g.c, w, u);
+    return u;
+}
+
 /* ---- one image ---- */
 
 /* Sizes in tiles and pixels; the padded image is as large as whole tiles need it. */

@@ -10,6 +10,8 @@ int tn_winograd_fits(const tn_conv_plan *);
 /* The transformed weights, once a version of the weights. Reals; made on tn_parallel. */
 size_t tn_winograd_u_len(const tn_kernels_t *, int co, int ci);
 void tn_winograd_weights(const tn_kernels_t *, int co, int ci, const tn_real *w, tn_real *u);
+/* The same of the weights w of a convolution, kept where they are a parameter's. */
+const tn_real *tn_winograd_kept(tn_tape *, const tn_kernels_t *, const tn_conv_plan *, const tn_real *w);
 /* Reals of scratch for one image. */
 size_t tn_winograd_scratch(const tn_kernels_t *, const tn_conv_plan *);
 /*

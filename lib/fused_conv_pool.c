@@ -65,6 +65,7 @@ int tn_conv_pool_plan_make(tn_tape *t, const int x[4], const tn_t *w, const tn_t
         return 0;
     *p = (tn_conv_pool_plan){.conv = tn_conv_shape(t, "conv2d_pool", x, w->dim, c),
                              .relu = act == TN_ACT_RELU};
+    if (w->param) p->conv.kept = w;
     const tn_window *g = &p->conv.g;
     int kh = pool->kernel[0], kw = pool->kernel[1];
     p->pool = (tn_window){w->dim[0], g->oh, g->ow, kh, kw, g->oh / kh, g->ow / kw, kh, kw, 0, 0, 1, 1};

@@ -100,25 +100,45 @@ enum { MOST_ROWS = 2 * TN_WINOGRAD_TILES };
 enum { MOST_ROWS = TN_WINOGRAD_TILES };
 #endif
 #define ROWS(F) F(0) F(1) F(2) F(3) F(4) F(5) F(6) F(7) F(8) F(9) F(10) F(11)
-#define ZERO(i) V l##i = vset1(0), r##i = l##i;
+/*
+ * Element (i, p) of V, by three pointers four rows apart and the steps an address can have. Left to themselves compilers
+ * keep a pointer for each row, more than there are registers; OPAQUE hides from them that these are related.
+ */
+#define OPAQUE(x) __asm__("" : "+r"(x))
+#define AT_0      v0[0]
+#define AT_1      v0[rs]
+#define AT_2      v0[2 * rs]
+#define AT_3      v0[rs3]
+#define AT_4      v4[0]
+#define AT_5      v4[rs]
+#define AT_6      v4[2 * rs]
+#define AT_7      v4[rs3]
+#define AT_8      v8[0]
+#define AT_9      v8[rs]
+#define AT_10     v8[2 * rs]
+#define AT_11     v8[rs3]
+#define ZERO(i)   V l##i = vset1(0), r##i = l##i;
 #define STEP(i)                                             \
     if (rows > i) {                                         \
-        V a = vset1(v[i * rs + p]);                         \
+        V a = vset1(AT_##i);                                \
         l##i = vfma(a, bl, l##i), r##i = vfma(a, br, r##i); \
     }
 #define STORE(i) \
-    if (rows > i) vstore(m + i * rm, l##i), vstore(m + i * rm + VL, r##i);
-#define FETCH(i) \
-    if (rows > i) __builtin_prefetch(m + i * rm, 1), __builtin_prefetch(m + i * rm + VL, 1);
+    if (rows > i) vstore(m, l##i), vstore(m + VL, r##i), m += rm;
 
 /* Rows of V, rs apart, by a panel of U to rows of M, rm apart. */
-__attribute__((always_inline)) static inline void product_tile(const int rows, int ci, const tn_real *v,
+__attribute__((always_inline)) static inline void product_tile(const int rows, int ci, const tn_real *v0,
                                                                ptrdiff_t rs, const tn_real *u, tn_real *m,
                                                                ptrdiff_t rm) {
+    const tn_real *v4 = v0 + 4 * rs, *v8 = v0 + 8 * rs;
+    ptrdiff_t rs3 = 3 * rs;
+    OPAQUE(rs3);
     ROWS(ZERO)
-    ROWS(FETCH)
 #pragma GCC unroll 2
-    for (ptrdiff_t p = 0; p < ci; p++, u += NR) {
+    for (int p = 0; p < ci; p++, u += NR, v0++, v4++, v8++) {
+        OPAQUE(v0);
+        OPAQUE(v4);
+        OPAQUE(v8);
         V bl = vload(u), br = vload(u + VL);
         ROWS(STEP)
     }
