@@ -106,7 +106,8 @@ static void forward_chunk(void *arg, int chunk) {
          n++) {
         tn_real *y = j->y + (size_t)n * out;
         make(&j->first, n, image + p->g.ph * row + (ptrdiff_t)p->g.pw * p->g.c, row);
-        tn_winograd_framed(j->first.k, p, j->u, j->bias, 1, 1, y, j->winner + (size_t)n * out, image);
+        tn_winograd_framed(j->first.k, p, j->u, j->bias, 1, 1, y,
+                           j->winner ? j->winner + (size_t)n * out : NULL, image);
         if (j->p->drop.p > 0) tn_dropout_row(&j->p->drop, (size_t)n, out, y, y);
     }
 }

@@ -257,6 +257,7 @@ static void put_pooled(const job *j, const tn_real *pooled, const tn_real *place
                        unsigned char *winner) {
     const int out = j->pool->oh * j->pool->ow, co = j->p->co;
     j->k->transpose(out, co, pooled, j->ld, y, out);
+    if (!winner) return;
     j->k->transpose(out, co, place, j->ld, places, out);
     j->k->to_u8((size_t)out * (size_t)co, places, winner);
 }
@@ -315,6 +316,10 @@ static void forward_chunk(void *arg, int chunk) {
     }
 }
 
+static size_t places_len(const tn_conv_plan *p, const tn_window *pool) {
+    return (size_t)p->n * (size_t)p->co * (size_t)(pool->oh * pool->ow);
+}
+
 int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *pool, const tn_real *x,
                          const tn_real *w, const tn_real *bias, int relu, tn_real *y, unsigned char *winner) {
     job j = {.p = p,
@@ -328,6 +333,8 @@ int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *poo
              .winner = winner};
     if (j.way == COLUMNS) return 0;
     tn_place place = tn_mark(t);
+    if (pool && !winner && (j.way == PIXELS || j.way == POOLED_PIXELS)) /* these write places anyway */
+        j.winner = tn_scratch(t, places_len(p, pool));
     pack(t, &j, w, bias);
     lay_out(t, &j);
     tn_parallel(j.chunks, forward_chunk, &j);
@@ -357,6 +364,7 @@ void tn_conv_pool_forward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real 
                           const tn_real *bias, tn_real *y, unsigned char *winner) {
     if (tn_conv_fast_forward(t, &p->conv, &p->pool, x, w, bias, p->relu, y, winner)) return;
     tn_place place = tn_mark(t);
+    if (!winner) winner = tn_scratch(t, places_len(&p->conv, &p->pool));
     size_t len = (size_t)p->conv.n * (size_t)p->pool.c * (size_t)p->pool.h * (size_t)p->pool.w;
     tn_real *z = tn_scratch(t, (len + SLACK) * sizeof *z);
     tn_conv_forward(t, &p->conv, x, w, bias, p->relu, z);

@@ -138,7 +138,7 @@ typedef struct {
     grid g;
     const tn_real *bias;
     int relu, pool;
-    tn_real *result, *chosen; /* NHWC */
+    tn_real *result, *chosen; /* NHWC; chosen: or NULL */
 } output;
 
 /* Tile number `tile` of the image, whose channels begin at m. */
@@ -151,7 +151,7 @@ static void put_tile(const output *o, int tile, const tn_real *m, ptrdiff_t m_st
     if (rows <= 0 || cols <= 0) return; /* pooling drops an odd last row or column */
     if (o->pool)
         o->k->winograd_output_pool(co, rows, cols, m, m_step, o->bias, o->relu, o->result + at,
-                                   o->chosen + at, co, pitch);
+                                   o->chosen ? o->chosen + at : NULL, co, pitch);
     else
         o->k->winograd_output(co, rows, cols, m, m_step, o->bias, o->relu, o->result + at, co, pitch);
 }
@@ -181,7 +181,8 @@ void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_r
     const int ci = p->g.c, tiles = o.g.down * o.g.across;
     const group b = group_of(k, &o.g, p->co);
     tn_real *image = scratch, *v = image + image_len(&o.g, ci), *m = v + v_len(&b, ci);
-    o.result = m + PRODUCTS * b.step, o.chosen = o.result + result_len(&o.g, p->co);
+    o.result = m + PRODUCTS * b.step;
+    if (winner) o.chosen = o.result + result_len(&o.g, p->co);
     for (int from = 0; from < tiles; from += b.tiles) {
         int n = tiles - from < b.tiles ? tiles - from : b.tiles, padded = round_up(n, TN_WINOGRAD_TILES);
         input_tiles(k, &o.g, ci, from, n, padded, image, v);
@@ -191,7 +192,7 @@ void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_r
     }
     int area = o.g.oh * o.g.ow;
     k->transpose(area, p->co, o.result, p->co, y, area);
-    if (!pool) return;
+    if (!o.chosen) return;
     k->transpose(area, p->co, o.chosen, p->co, o.result, area);
     k->to_u8((size_t)area * (size_t)p->co, o.result, winner);
 }

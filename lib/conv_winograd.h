@@ -16,7 +16,7 @@ const tn_real *tn_winograd_kept(tn_tape *, const tn_kernels_t *, const tn_conv_p
 size_t tn_winograd_scratch(const tn_kernels_t *, const tn_conv_plan *);
 /*
  * One image x (ci, h, w) to y (co, oh, ow), plus bias (or NULL), then ReLU; with pool to y, winner (co, oh / 2, ow / 2):
- * 2 x 2 max pooling, winner 0 ... 3 for the first largest (or first NaN) of each window. Runs on the calling thread.
+ * 2 x 2 max pooling, winner (or NULL) 0 ... 3 for the first largest (or first NaN) of each window. Runs on the calling thread.
  */
 void tn_winograd_image(const tn_kernels_t *, const tn_conv_plan *, const tn_real *x, const tn_real *u,
                        const tn_real *bias, int relu, int pool, tn_real *y, unsigned char *winner,

@@ -281,8 +281,8 @@ typedef struct tn_kernels {
      * input: a row of tiles, 4 columns apart, of 6 x 6 pixels of ci reals from x on, to v (tiles, 36, ci).
      * products: tiles, a multiple of TN_WINOGRAD_TILES, of v by u to m (36, tiles, panels nr), with step reals between products.
      * output: all channels of one tile, which begins at m, to rows by cols pixels (4 x 4, fewer at an edge), plus bias (or NULL), then
-     * ReLU. output_pool: after 2 x 2 max pooling, rows and cols (2 x 2 or fewer) after it; winner: 0 ... 3 for each output,
-     * which of its window row by row.
+     * ReLU. output_pool: after 2 x 2 max pooling, rows and cols (2 x 2 or fewer) after it; winner (or NULL): 0 ... 3 for each
+     * output, which of its window row by row.
      */
     void (*winograd_weights)(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
     void (*winograd_input)(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);

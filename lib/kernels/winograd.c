@@ -17,6 +17,9 @@
 
 enum { IN = 6, OUT = 4, TAPS = 3 };
 
+/* Hides from compilers how x came about: left to themselves they keep one address for each load of a tile in memory. */
+#define OPAQUE(x) __asm__("" : "+r"(x))
+
 /* ---- weights ---- */
 
 /* (a, b, c) to G (a, b, c)' at out[0], out[step], ... */
@@ -58,30 +61,63 @@ void tn_k_winograd_weights(int co, int ci, int c0, int c1, const tn_real *w, tn_
 
 /* ---- input ---- */
 
-/* B' (d0 ... d5)' */
-static inline void input_1d(V d0, V d1, V d2, V d3, V d4, V d5, V out[IN]) {
-    const V two = vset1(2), four = vset1(4), five = vset1(5);
-    V a = vfma(-four, d2, d4), b = vfma(-four, d1, d3), c = d4 - d2, e = d3 - d1;
-    out[0] = vfma(four, d0, vfma(-five, d2, d4));
-    out[1] = a + b;
-    out[2] = a - b;
-    out[3] = vfma(two, e, c);
-    out[4] = vfma(-two, e, c);
-    out[5] = vfma(four, d1, vfma(-five, d3, d5));
+/* The first and the second three of B' (d0 ... d5)'; d5 and d0 do not count. */
+static inline void input_upper(V d0, V d1, V d2, V d3, V d4, V *x, V *y, V *z) {
+    const V four = vset1(4);
+    V a = vfma(-four, d2, d4), b = vfma(-four, d1, d3);
+    *x = vfma(four, d0, vfma(vset1(-5), d2, d4));
+    *y = a + b, *z = a - b;
+}
+static inline void input_lower(V d1, V d2, V d3, V d4, V d5, V *x, V *y, V *z) {
+    const V two = vset1(2);
+    V c = d4 - d2, e = d3 - d1;
+    *x = vfma(two, e, c), *y = vfma(-two, e, c);
+    *z = vfma(vset1(4), d1, vfma(vset1(-5), d3, d5));
 }
 
-/* Columns first, into d[column][row], then rows; lanes beyond n are neither read nor written. */
-static inline void input_tile(size_t n, const tn_real *x, ptrdiff_t pixel, ptrdiff_t pitch, tn_real *v,
-                              ptrdiff_t step) {
-    V d[IN][IN], out[IN];
-#define AT(i) vload_first(x + (i)*pitch + j * pixel, n)
-    for (int j = 0; j < IN; j++) input_1d(AT(0), AT(1), AT(2), AT(3), AT(4), AT(5), d[j]);
-#undef AT
-    for (int i = 0; i < IN; i++) {
-        input_1d(d[0][i], d[1][i], d[2][i], d[3][i], d[4][i], d[5][i], out);
-        for (int j = 0; j < IN; j++) vstore_first(v + (IN * i + j) * step, n, out[j]);
+/*
+ * Columns, then rows; lanes beyond n are neither read nor written. Three rows of the result at a time, which halves what
+ * lies between and so leaves it in registers where there are 32; named, see gemm.c.
+ */
+#define COLUMNS(F) F(0) F(1) F(2) F(3) F(4) F(5)
+#define AT(i)      vload_first(x + (i), n)
+#define UPPER(j)                                                                              \
+    V p##j, q##j, r##j;                                                                       \
+    input_upper(AT(0), AT(down), AT(2 * down), AT(down3), AT(4 * down), &p##j, &q##j, &r##j); \
+    x += pixel;                                                                               \
+    OPAQUE(x);
+#define LOWER(j)                                                                                  \
+    V p##j, q##j, r##j;                                                                           \
+    input_lower(AT(down), AT(2 * down), AT(down3), AT(4 * down), AT(down5), &p##j, &q##j, &r##j); \
+    x += pixel;                                                                                   \
+    OPAQUE(x);
+#define PUT(i, d) vstore_first(v + (i), n, d)
+#define ROW(d)                                             \
+    input_upper(d##0, d##1, d##2, d##3, d##4, &a, &b, &c); \
+    PUT(0, a), PUT(step, b), PUT(2 * step, c);             \
+    input_lower(d##1, d##2, d##3, d##4, d##5, &a, &b, &c); \
+    PUT(step3, a), PUT(4 * step, b), PUT(step5, c);        \
+    v += IN * step;                                        \
+    OPAQUE(v);
+
+__attribute__((always_inline)) static inline void
+input_tile(const size_t n, const tn_real *x, ptrdiff_t pixel, ptrdiff_t down, tn_real *v, ptrdiff_t step) {
+    ptrdiff_t down3 = 3 * down, down5 = 5 * down, step3 = 3 * step, step5 = 5 * step;
+    V a, b, c;
+    OPAQUE(down3);
+    OPAQUE(down5);
+    OPAQUE(step3);
+    OPAQUE(step5);
+    {COLUMNS(UPPER) ROW(p) ROW(q) ROW(r)} x -= IN * pixel;
+    {
+        COLUMNS(LOWER)
+        ROW(p)
+        ROW(q)
+        ROW(r)
     }
 }
+#undef AT
+#undef ROW
 
 void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v) {
     for (int t = 0; t < tiles; t++, x += OUT * (ptrdiff_t)ci, v += IN * IN * (ptrdiff_t)ci) {
@@ -104,20 +140,19 @@ enum { MOST_ROWS = TN_WINOGRAD_TILES };
  * Element (i, p) of V, by three pointers four rows apart and the steps an address can have. Left to themselves compilers
  * keep a pointer for each row, more than there are registers; OPAQUE hides from them that these are related.
  */
-#define OPAQUE(x) __asm__("" : "+r"(x))
-#define AT_0      v0[0]
-#define AT_1      v0[rs]
-#define AT_2      v0[2 * rs]
-#define AT_3      v0[rs3]
-#define AT_4      v4[0]
-#define AT_5      v4[rs]
-#define AT_6      v4[2 * rs]
-#define AT_7      v4[rs3]
-#define AT_8      v8[0]
-#define AT_9      v8[rs]
-#define AT_10     v8[2 * rs]
-#define AT_11     v8[rs3]
-#define ZERO(i)   V l##i = vset1(0), r##i = l##i;
+#define AT_0    v0[0]
+#define AT_1    v0[rs]
+#define AT_2    v0[2 * rs]
+#define AT_3    v0[rs3]
+#define AT_4    v4[0]
+#define AT_5    v4[rs]
+#define AT_6    v4[2 * rs]
+#define AT_7    v4[rs3]
+#define AT_8    v8[0]
+#define AT_9    v8[rs]
+#define AT_10   v8[2 * rs]
+#define AT_11   v8[rs3]
+#define ZERO(i) V l##i = vset1(0), r##i = l##i;
 #define STEP(i)                                             \
     if (rows > i) {                                         \
         V a = vset1(AT_##i);                                \
@@ -161,22 +196,28 @@ void tn_k_winograd_products(int ci, int tiles, int panels, const tn_real *v, con
 /* ---- output ---- */
 
 /* A' (m0 ... m5)' */
-static inline void output_1d(V m0, V m1, V m2, V m3, V m4, V m5, V out[OUT]) {
+static inline void output_1d(V m0, V m1, V m2, V m3, V m4, V m5, V *a, V *b, V *c, V *d) {
     V p = m1 + m2, q = m1 - m2, r = m3 + m4, s = m3 - m4;
-    out[0] = m0 + p + r;
-    out[1] = vfma(vset1(2), s, q);
-    out[2] = vfma(vset1(4), r, p);
-    out[3] = vfma(vset1(8), s, q) + m5;
+    *a = m0 + p + r;
+    *b = vfma(vset1(2), s, q);
+    *c = vfma(vset1(4), r, p);
+    *d = vfma(vset1(8), s, q) + m5;
 }
 
-/* VL channels of a tile of M, step reals between its 36 parts, to y[row][column]. */
-static inline void output_tile(const tn_real *m, ptrdiff_t step, V y[OUT][OUT]) {
-    V d[IN][OUT];
-#define AT(i) vload(m + (IN * (i) + j) * step)
-    for (int j = 0; j < IN; j++) output_1d(AT(0), AT(1), AT(2), AT(3), AT(4), AT(5), d[j]);
-#undef AT
-    for (int i = 0; i < OUT; i++) output_1d(d[0][i], d[1][i], d[2][i], d[3][i], d[4][i], d[5][i], y[i]);
-}
+/* VL channels of a tile of M, step reals between its 36 parts: a column of it, then a row of outputs. */
+#define AT(i) vload(t + (i))
+#define COLUMN(j)                                                                                     \
+    V p##j, q##j, r##j, s##j;                                                                         \
+    output_1d(AT(0), AT(down), AT(2 * down), AT(down3), AT(4 * down), AT(down5), &p##j, &q##j, &r##j, \
+              &s##j);                                                                                 \
+    t += step;                                                                                        \
+    OPAQUE(t);
+#define ROW(d, y) output_1d(d##0, d##1, d##2, d##3, d##4, d##5, y, (y) + 1, (y) + 2, (y) + 3);
+#define DOWN                                      \
+    const ptrdiff_t down = IN * step;             \
+    ptrdiff_t down3 = 3 * down, down5 = 5 * down; \
+    OPAQUE(down3);                                \
+    OPAQUE(down5);
 
 static inline V bias_of(const tn_real *bias, int o, size_t n) {
     return bias ? vload_first(bias + o, n) : vset1(0);
@@ -184,10 +225,15 @@ static inline V bias_of(const tn_real *bias, int o, size_t n) {
 
 void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                           const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch) {
-    for (int o = 0; o < channels; o += VL) {
+    DOWN for (int o = 0; o < channels; o += VL, m += VL) {
         size_t n = channels - o < VL ? (size_t)(channels - o) : VL;
+        const tn_real *t = m;
         V z[OUT][OUT], b = bias_of(bias, o, n);
-        output_tile(m + o, step, z);
+        COLUMNS(COLUMN)
+        ROW(p, z[0])
+        ROW(q, z[1])
+        ROW(r, z[2])
+        ROW(s, z[3])
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < cols; j++) {
                 V v = bias ? z[i][j] + b : z[i][j];
@@ -202,33 +248,89 @@ static inline void keep_larger(V *best, V *index, V z, V i) {
     *best = vsel(take, z, *best), *index = vsel(take, i, *index);
 }
 
-static inline V largest_of_four(V a, V b, V c, V d, V *index) {
-    V best = vmax(vmax(a, b), vmax(c, d)), check = (a + b) + (c + d);
-    *index =
-        vsel(veq(a, best), vset1(0), vsel(veq(b, best), vset1(1), vsel(veq(c, best), vset1(2), vset1(3))));
-    if (!vany(~veq(check, check))) return best;
-    best = a, *index = vset1(0); /* NaN, or infinities of both signs */
+static inline V first_largest(V a, V b, V c, V d, V *index) {
+    V best = a;
+    *index = vset1(0);
     keep_larger(&best, index, b, vset1(1));
     keep_larger(&best, index, c, vset1(2));
     keep_larger(&best, index, d, vset1(3));
     return best;
 }
 
+/* Where the results of a tile's windows go, for VL channels or the first n of them. */
+typedef struct {
+    size_t n;
+    int rows, cols;
+    const tn_real *bias; /* or NULL */
+    int relu;
+    tn_real *y, *winner;
+    ptrdiff_t pixel, pitch;
+} pooled;
+
+/* The largest of a window and, with `winners`, its index; careful: there may be NaN, or infinities of both signs. */
+__attribute__((always_inline)) static inline void
+pool_window(const int winners, const int careful, const pooled *p, V bias, ptrdiff_t to, V a, V b, V c, V d) {
+    V best = vmax(vmax(a, b), vmax(c, d)), index = vset1(0);
+    if (careful)
+        best = first_largest(a, b, c, d, &index);
+    else if (winners)
+        index = vsel(veq(a, best), vset1(0),
+                     vsel(veq(b, best), vset1(1), vsel(veq(c, best), vset1(2), vset1(3))));
+    if (p->bias) best = best + bias; /* adding and ReLU keep the order: after the choice is enough */
+    vstore_first(p->y + to, p->n, p->relu ? vmax(vset1(0), best) : best);
+    if (winners) vstore_first(p->winner + to, p->n, index);
+}
+
+#define WINDOWS(careful)                                                                       \
+    {                                                                                          \
+        pool_window(winners, careful, p, bias, 0, z[0], z[1], z[4], z[5]);                     \
+        if (cols > 1) pool_window(winners, careful, p, bias, pixel, z[2], z[3], z[6], z[7]);   \
+        if (rows > 1) pool_window(winners, careful, p, bias, pitch, z[8], z[9], z[12], z[13]); \
+        if (rows > 1 && cols > 1)                                                              \
+            pool_window(winners, careful, p, bias, pitch + pixel, z[10], z[11], z[14], z[15]); \
+    }
+
+__attribute__((noinline)) static void careful_windows(const pooled *p, V bias, const V z[OUT * OUT]) {
+    const int winners = p->winner != NULL, rows = p->rows, cols = p->cols;
+    const ptrdiff_t pixel = p->pixel, pitch = p->pitch;
+    WINDOWS(1)
+}
+
+/* whole: VL channels, 2 x 2 windows. */
+__attribute__((always_inline)) static inline void pool_tile(const int whole, const int winners,
+                                                            const tn_real *t, ptrdiff_t step, pooled *p) {
+    if (whole) p->n = VL;
+    const int rows = whole ? 2 : p->rows, cols = whole ? 2 : p->cols;
+    const ptrdiff_t pixel = p->pixel, pitch = p->pitch;
+    DOWN V z[OUT * OUT], bias = bias_of(p->bias, 0, p->n);
+    COLUMNS(COLUMN)
+    ROW(p, z)
+    ROW(q, z + OUT)
+    ROW(r, z + 2 * OUT)
+    ROW(s, z + 3 * OUT)
+    V check = (((z[0] + z[1]) + (z[2] + z[3])) + ((z[4] + z[5]) + (z[6] + z[7])))
+              + (((z[8] + z[9]) + (z[10] + z[11])) + ((z[12] + z[13]) + (z[14] + z[15])));
+    if (vany(~veq(check, check))) {
+        careful_windows(p, bias, z);
+        return;
+    }
+    WINDOWS(0)
+}
+
 void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
                                const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
                                ptrdiff_t pitch) {
-    for (int o = 0; o < channels; o += VL) {
-        size_t n = channels - o < VL ? (size_t)(channels - o) : VL;
-        V z[OUT][OUT], b = bias_of(bias, o, n);
-        output_tile(m + o, step, z);
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < cols; j++) {
-                const V *top = z[2 * i] + 2 * j, *below = z[2 * i + 1] + 2 * j;
-                V index, best = largest_of_four(top[0], top[1], below[0], below[1], &index);
-                if (bias) best = best + b; /* adding and ReLU keep the order: after the choice is enough */
-                ptrdiff_t to = i * pitch + j * pixel + o;
-                vstore_first(y + to, n, relu ? vmax(vset1(0), best) : best);
-                vstore_first(winner + to, n, index);
-            }
+    pooled p = {0, rows, cols, bias, relu, y, winner, pixel, pitch};
+    for (int o = 0; o < channels; o += VL, m += VL) {
+        p.n = channels - o < VL ? (size_t)(channels - o) : VL;
+        if (bias) p.bias = bias + o;
+        if (winner) p.winner = winner + o;
+        p.y = y + o;
+        if (p.n < VL || rows < 2 || cols < 2)
+            pool_tile(0, winner != NULL, m, step, &p);
+        else if (winner)
+            pool_tile(1, 1, m, step, &p);
+        else
+            pool_tile(1, 0, m, step, &p);
     }
 }
