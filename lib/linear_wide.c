@@ -9,6 +9,7 @@ enum {
     LEAST_WEIGHTS = 1 << 19,
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
     LEAST_BATCH_BACK = 16,
+    ROWS_EACH = 64, /* packed weights are worth reading once a thread for so many samples, which then stay with theirs */
     CHUNKS = 16,
     WORD = 64,           /* bits of a mask */
     UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel, of four vectors */
@@ -112,7 +113,8 @@ void tn_linear_wide_forward(tn_tape *t, int n, int in, int out, const tn_real *x
     forward_job j = {.k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .x = x, .w = w, .bias = bias};
     const int panels = (out + j.k->nr - 1) / j.k->nr, threads = tn_threads();
     j.packed = packed, j.relu = relu, j.y = y;
-    j.col_blocks = tn_least(threads, panels);
+    const int by_rows = packed && n >= ROWS_EACH * threads;
+    j.col_blocks = by_rows ? 1 : tn_least(threads, panels);
     j.row_blocks = tn_least((threads + j.col_blocks - 1) / j.col_blocks, n);
     j.rows_len = (size_t)((n + j.row_blocks - 1) / j.row_blocks) * (size_t)tn_odd_lines(DEPTH);
     j.scratch_len = j.rows_len + (size_t)((panels + j.col_blocks - 1) / j.col_blocks * j.k->nr) * DEPTH;
