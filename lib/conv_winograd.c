@@ -170,6 +170,14 @@ static void input_tiles(const tn_kernels_t *k, const grid *g, int ci, int from, 
     memset(v + (size_t)n * one, 0, (size_t)(group_tiles - n) * one * sizeof *v);
 }
 
+/* Piece i of n of what will be written: it comes from the last cache, or from memory, while tiles are worked on. */
+static void fetch_soon(const tn_real *y, size_t len, int i, int n) {
+    enum { LINE = 64 / (int)sizeof *y };
+    for (size_t at = len * (size_t)i / (size_t)n, end = len * (size_t)(i + 1) / (size_t)n; at < end;
+         at += LINE)
+        __builtin_prefetch(y + at, 1);
+}
+
 void tn_winograd_frame(const tn_conv_plan *p, int *h, int *w) {
     grid g = grid_of(p, 0);
     *h = g.h, *w = g.w;
@@ -181,14 +189,17 @@ void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_r
     const int ci = p->g.c, tiles = o.g.down * o.g.across;
     const group b = group_of(k, &o.g, p->co);
     tn_real *image = scratch, *v = image + image_len(&o.g, ci), *m = v + v_len(&b, ci);
+    const size_t out = (size_t)p->co * (size_t)(o.g.oh * o.g.ow);
     o.result = m + PRODUCTS * b.step;
     if (winner) o.chosen = o.result + result_len(&o.g, p->co);
     for (int from = 0; from < tiles; from += b.tiles) {
         int n = tiles - from < b.tiles ? tiles - from : b.tiles, padded = round_up(n, TN_WINOGRAD_TILES);
         input_tiles(k, &o.g, ci, from, n, padded, image, v);
         k->winograd_products(ci, padded, b.columns / k->nr, v, u, m, (ptrdiff_t)b.step);
-        for (int t = 0; t < n; t++)
+        for (int t = 0; t < n; t++) {
+            fetch_soon(y, out, from + t, tiles);
             put_tile(&o, from + t, m + (size_t)t * (size_t)b.columns, (ptrdiff_t)b.step);
+        }
     }
     int area = o.g.oh * o.g.ow;
     k->transpose(area, p->co, o.result, p->co, y, area);
