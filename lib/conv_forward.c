@@ -50,6 +50,7 @@ typedef struct {
     const int *odd;       /* pooled pixels: the same for odd columns; off is for even ones */
     int skip;             /* pooled pixels: rows of zeros are looked for: the weights are finite */
     const tn_real *x, *w; /* weights: (k, co), panels (k, vectors width), or transformed */
+    const tn_real *raw;   /* the weights as they are */
     const tn_real *bias;  /* filled up to ld */
     tn_real *y;
     unsigned char *winner;
@@ -304,7 +305,7 @@ static void forward_chunk(void *arg, int chunk) {
         unsigned char *winner = j->winner ? j->winner + (size_t)n * out : NULL;
         if (j->padded) frame(j, x, image), x = image;
         if (j->way == WINOGRAD)
-            tn_winograd_image(j->k, p, x, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
+            tn_winograd_image(j->k, p, x, j->raw, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
         else if (j->way == WINOGRAD_ROWS)
             by_winograd_rows(j, x, z, y, winner);
         else if (j->way == PIXELS)
@@ -329,6 +330,7 @@ int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *poo
              .relu = relu,
              .chunks = p->n < CHUNKS ? p->n : CHUNKS,
              .x = x,
+             .raw = w,
              .y = y,
              .winner = winner};
     if (j.way == COLUMNS) return 0;

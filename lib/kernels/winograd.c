@@ -6,12 +6,15 @@
  *   U = G w G'          once for each pair of channels    winograd_weights
  *   V = B' d B          for each 6 x 6 tile of the input  winograd_input
  *   M = V U             36 products of matrices           winograd_products
- *   y = A' M A + bias   for each tile                     winograd_output, winograd_output_pool
+ *   y = A' M A + bias   for each tile                     winograd_output
  *
  * Lanes run over channels, so images are NHWC here. One product after the other runs over all tiles of a group, because its
  * part of U stays in the first-level cache then, while V and M stream through from the second; U, the largest of the
  * three, would be the one to stream if the products of a few tiles were made together. A tile's 36 vectors pass through a
  * small array between the two halves of a transform: they are more than the registers.
+ *
+ * What is not finite spreads over the whole tile here, and infinity turns to NaN. So a tile whose results are not all finite
+ * (in any channel, so that all vector levels agree) is made anew by the definition, winograd_direct_tile.
  */
 #include "vec_part.h"
 
@@ -91,7 +94,8 @@ static inline void input_lower(V d1, V d2, V d3, V d4, V d5, V *x, V *y, V *z) {
     input_lower(AT(down), AT(2 * down), AT(down3), AT(4 * down), AT(down5), &p##j, &q##j, &r##j); \
     x += pixel;                                                                                   \
     OPAQUE(x);
-#define PUT(i, d) vstore_first(v + (i), n, d)
+/* The same place of the next tile is fetched: V goes to the second-level cache. */
+#define PUT(i, d) (__builtin_prefetch(v + (i) + IN * IN * step, 1), vstore_first(v + (i), n, d))
 #define ROW(d)                                             \
     input_upper(d##0, d##1, d##2, d##3, d##4, &a, &b, &c); \
     PUT(0, a), PUT(step, b), PUT(2 * step, c);             \
@@ -108,12 +112,18 @@ input_tile(const size_t n, const tn_real *x, ptrdiff_t pixel, ptrdiff_t down, tn
     OPAQUE(down5);
     OPAQUE(step3);
     OPAQUE(step5);
-    {COLUMNS(UPPER) ROW(p) ROW(q) ROW(r)} x -= IN * pixel;
+    {
+        COLUMNS(UPPER)
+        ROW(p)
+        ROW(q)
+        ROW(r);
+    }
+    x -= IN * pixel;
     {
         COLUMNS(LOWER)
         ROW(p)
         ROW(q)
-        ROW(r)
+        ROW(r);
     }
 }
 #undef AT
@@ -217,29 +227,28 @@ static inline void output_1d(V m0, V m1, V m2, V m3, V m4, V m5, V *a, V *b, V *
     const ptrdiff_t down = IN * step;             \
     ptrdiff_t down3 = 3 * down, down5 = 5 * down; \
     OPAQUE(down3);                                \
-    OPAQUE(down5);
+    OPAQUE(down5)
 
-static inline V bias_of(const tn_real *bias, int o, size_t n) {
-    return bias ? vload_first(bias + o, n) : vset1(0);
-}
+/* Where the results of VL channels of a tile, or the first n of them, go. */
+typedef struct {
+    size_t n;
+    int rows, cols, relu;
+    const tn_real *bias; /* or NULL */
+    tn_real *y, *winner;
+    ptrdiff_t pixel, pitch;
+} part;
 
-void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
-                          const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch) {
-    DOWN for (int o = 0; o < channels; o += VL, m += VL) {
-        size_t n = channels - o < VL ? (size_t)(channels - o) : VL;
-        const tn_real *t = m;
-        V z[OUT][OUT], b = bias_of(bias, o, n);
-        COLUMNS(COLUMN)
-        ROW(p, z[0])
-        ROW(q, z[1])
-        ROW(r, z[2])
-        ROW(s, z[3])
-        for (int i = 0; i < rows; i++)
-            for (int j = 0; j < cols; j++) {
-                V v = bias ? z[i][j] + b : z[i][j];
-                vstore_first(y + i * pitch + j * pixel + o, n, relu ? vmax(vset1(0), v) : v);
-            }
-    }
+static part part_of(const tn_winograd_put *p, int o) {
+    const int left = p->channels - o;
+    return (part){.n = left < VL ? (size_t)left : VL,
+                  .rows = p->rows,
+                  .cols = p->cols,
+                  .relu = p->relu,
+                  .bias = p->bias ? p->bias + o : NULL,
+                  .y = p->y + o,
+                  .winner = p->winner ? p->winner + o : NULL,
+                  .pixel = p->pixel,
+                  .pitch = p->pitch};
 }
 
 /* The larger of two and its index; the first of equals, and the first NaN, stays. */
@@ -248,89 +257,106 @@ static inline void keep_larger(V *best, V *index, V z, V i) {
     *best = vsel(take, z, *best), *index = vsel(take, i, *index);
 }
 
-static inline V first_largest(V a, V b, V c, V d, V *index) {
-    V best = a;
-    *index = vset1(0);
-    keep_larger(&best, index, b, vset1(1));
-    keep_larger(&best, index, c, vset1(2));
-    keep_larger(&best, index, d, vset1(3));
-    return best;
+static inline void put(const part *p, ptrdiff_t to, V v, V bias) {
+    if (p->bias) v = v + bias;
+    vstore_first(p->y + to, p->n, p->relu ? vmax(vset1(0), v) : v);
 }
 
-/* Where the results of a tile's windows go, for VL channels or the first n of them. */
-typedef struct {
-    size_t n;
-    int rows, cols;
-    const tn_real *bias; /* or NULL */
-    int relu;
-    tn_real *y, *winner;
-    ptrdiff_t pixel, pitch;
-} pooled;
+/* What a tile's results are for. */
+enum { PLAIN, POOLED, POOLED_WINNERS };
 
-/* The largest of a window and, with `winners`, its index; careful: there may be NaN, or infinities of both signs. */
-__attribute__((always_inline)) static inline void
-pool_window(const int winners, const int careful, const pooled *p, V bias, ptrdiff_t to, V a, V b, V c, V d) {
-    V best = vmax(vmax(a, b), vmax(c, d)), index = vset1(0);
-    if (careful)
-        best = first_largest(a, b, c, d, &index);
-    else if (winners)
-        index = vsel(veq(a, best), vset1(0),
-                     vsel(veq(b, best), vset1(1), vsel(veq(c, best), vset1(2), vset1(3))));
-    if (p->bias) best = best + bias; /* adding and ReLU keep the order: after the choice is enough */
-    vstore_first(p->y + to, p->n, p->relu ? vmax(vset1(0), best) : best);
-    if (winners) vstore_first(p->winner + to, p->n, index);
-}
-
-#define WINDOWS(careful)                                                                       \
-    {                                                                                          \
-        pool_window(winners, careful, p, bias, 0, z[0], z[1], z[4], z[5]);                     \
-        if (cols > 1) pool_window(winners, careful, p, bias, pixel, z[2], z[3], z[6], z[7]);   \
-        if (rows > 1) pool_window(winners, careful, p, bias, pitch, z[8], z[9], z[12], z[13]); \
-        if (rows > 1 && cols > 1)                                                              \
-            pool_window(winners, careful, p, bias, pitch + pixel, z[10], z[11], z[14], z[15]); \
+/* The largest of a window and its index; careful: there may be NaN. Adding and ReLU keep the order: after the choice is enough. */
+__attribute__((always_inline)) static inline void put_window(const int use, const int careful, const part *p,
+                                                             V bias, ptrdiff_t to, V a, V b, V c, V d) {
+    V best = a, index = vset1(0);
+    if (careful) {
+        keep_larger(&best, &index, b, vset1(1));
+        keep_larger(&best, &index, c, vset1(2));
+        keep_larger(&best, &index, d, vset1(3));
+    } else {
+        best = vmax(vmax(a, b), vmax(c, d));
+        if (use == POOLED_WINNERS)
+            index = vsel(veq(a, best), vset1(0),
+                         vsel(veq(b, best), vset1(1), vsel(veq(c, best), vset1(2), vset1(3))));
     }
-
-__attribute__((noinline)) static void careful_windows(const pooled *p, V bias, const V z[OUT * OUT]) {
-    const int winners = p->winner != NULL, rows = p->rows, cols = p->cols;
-    const ptrdiff_t pixel = p->pixel, pitch = p->pitch;
-    WINDOWS(1)
+    put(p, to, best, bias);
+    if (use == POOLED_WINNERS) vstore_first(p->winner + to, p->n, index);
 }
 
-/* whole: VL channels, 2 x 2 windows. */
-__attribute__((always_inline)) static inline void pool_tile(const int whole, const int winners,
-                                                            const tn_real *t, ptrdiff_t step, pooled *p) {
-    if (whole) p->n = VL;
-    const int rows = whole ? 2 : p->rows, cols = whole ? 2 : p->cols;
+__attribute__((always_inline)) static inline void put_all(const int use, const int careful, const int rows,
+                                                          const int cols, const part *p, const V *z) {
+    const V bias = p->bias ? vload_first(p->bias, p->n) : vset1(0);
     const ptrdiff_t pixel = p->pixel, pitch = p->pitch;
-    DOWN V z[OUT * OUT], bias = bias_of(p->bias, 0, p->n);
+#define WINDOW(i, j)                                                                                    \
+    if (rows > i && cols > j)                                                                           \
+        put_window(use, careful, p, bias, i *pitch + j * pixel, z[8 * i + 2 * j], z[8 * i + 2 * j + 1], \
+                   z[8 * i + 2 * j + OUT], z[8 * i + 2 * j + OUT + 1]);
+#define PIXEL(i, j) \
+    if (rows > i && cols > j) put(p, i *pitch + j * pixel, z[OUT * i + j], bias);
+#define PIXELS(i) PIXEL(i, 0) PIXEL(i, 1) PIXEL(i, 2) PIXEL(i, 3)
+    if (use == PLAIN) {
+        PIXELS(0) PIXELS(1) PIXELS(2) PIXELS(3)
+    } else {
+        WINDOW(0, 0) WINDOW(0, 1) WINDOW(1, 0) WINDOW(1, 1)
+    }
+}
+
+/* whole: VL channels and all rows and columns. 1: something is not finite, and nothing was written. */
+__attribute__((always_inline)) static inline int output_tile(const int whole, const int use, const tn_real *t,
+                                                             ptrdiff_t step, part *p) {
+    const int all = use == PLAIN ? OUT : OUT / 2, rows = whole ? all : p->rows, cols = whole ? all : p->cols;
+    if (whole) p->n = VL;
+    DOWN;
+    V z[OUT * OUT];
     COLUMNS(COLUMN)
     ROW(p, z)
     ROW(q, z + OUT)
     ROW(r, z + 2 * OUT)
     ROW(s, z + 3 * OUT)
-    V check = (((z[0] + z[1]) + (z[2] + z[3])) + ((z[4] + z[5]) + (z[6] + z[7])))
-              + (((z[8] + z[9]) + (z[10] + z[11])) + ((z[12] + z[13]) + (z[14] + z[15])));
-    if (vany(~veq(check, check))) {
-        careful_windows(p, bias, z);
-        return;
-    }
-    WINDOWS(0)
+    V sum = (((z[0] + z[1]) + (z[2] + z[3])) + ((z[4] + z[5]) + (z[6] + z[7])))
+            + (((z[8] + z[9]) + (z[10] + z[11])) + ((z[12] + z[13]) + (z[14] + z[15])));
+    sum = sum - sum;
+    if (vany(~veq(sum, sum))) return 1;
+    put_all(use, 0, rows, cols, p, z);
+    return 0;
 }
 
-void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
-                               const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+int tn_k_winograd_output(const tn_winograd_put *to, const tn_real *m, ptrdiff_t step) {
+    const int use = !to->pool ? PLAIN : to->winner ? POOLED_WINNERS : POOLED, all = to->pool ? OUT / 2 : OUT;
+    const int whole = to->rows == all && to->cols == all;
+    int wrong = 0;
+    for (int o = 0; o < to->channels && !wrong; o += VL, m += VL) {
+        part p = part_of(to, o);
+#define USE(u)                                                                                        \
+    case u:                                                                                           \
+        wrong = whole && p.n == VL ? output_tile(1, u, m, step, &p) : output_tile(0, u, m, step, &p); \
+        break;
+        switch (use) { USE(PLAIN) USE(POOLED) USE(POOLED_WINNERS) }
+    }
+    return wrong;
+}
+
+/* ---- a tile by its definition ---- */
+
+void tn_k_winograd_direct_tile(const tn_winograd_put *to, int ci, const tn_real *w, const tn_real *x,
                                ptrdiff_t pitch) {
-    pooled p = {0, rows, cols, bias, relu, y, winner, pixel, pitch};
-    for (int o = 0; o < channels; o += VL, m += VL) {
-        p.n = channels - o < VL ? (size_t)(channels - o) : VL;
-        if (bias) p.bias = bias + o;
-        if (winner) p.winner = winner + o;
-        p.y = y + o;
-        if (p.n < VL || rows < 2 || cols < 2)
-            pool_tile(0, winner != NULL, m, step, &p);
-        else if (winner)
-            pool_tile(1, 1, m, step, &p);
+    for (int o = 0; o < to->channels; o += VL) {
+        const part p = part_of(to, o);
+        V z[OUT * OUT], tap[TAPS * TAPS];
+        for (int i = 0; i < OUT * OUT; i++) z[i] = vset1(0);
+        for (int c = 0; c < ci; c++) {
+            load_filters((int)p.n, ci, w + ((ptrdiff_t)o * ci + c) * TAPS * TAPS, tap);
+            for (int k = 0; k < TAPS * TAPS; k++)
+                for (int i = 0; i < OUT * OUT; i++) {
+                    const int row = i / OUT + k / TAPS, col = i % OUT + k % TAPS;
+                    z[i] = vfma(vset1(x[row * pitch + (ptrdiff_t)col * ci + c]), tap[k], z[i]);
+                }
+        }
+        if (!to->pool)
+            put_all(PLAIN, 1, p.rows, p.cols, &p, z);
+        else if (to->winner)
+            put_all(POOLED_WINNERS, 1, p.rows, p.cols, &p, z);
         else
-            pool_tile(1, 0, m, step, &p);
+            put_all(POOLED, 1, p.rows, p.cols, &p, z);
     }
 }
