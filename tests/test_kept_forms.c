@@ -7,7 +7,14 @@
 #include "support.h"
 #include <stdlib.h>
 
-enum { BATCH = 70, IN = 2100, OUT = 260, CO = 24, CI = 16, SIDE = 14 };
+enum {
+    BATCH = 200,
+    /* by rows for each of three threads */ IN = 2100,
+    OUT = 260,
+    CO = 24,
+    CI = 16,
+    SIDE = 14
+};
 
 typedef struct {
     tn_tape *t;

@@ -10,8 +10,8 @@
  *
  * Lanes run over channels, so images are NHWC here. One product after the other runs over all tiles of a group, because its
  * part of U stays in the first-level cache then, while V and M stream through from the second; U, the largest of the
- * three, would be the one to stream if the products of a few tiles were made together. A tile's 36 vectors pass through a
- * small array between the two halves of a transform: they are more than the registers.
+ * three, would be the one to stream if the products of a few tiles were made together. What lies between the
+ * two halves of a transform, 18 or 24 vectors, stays in registers where there are 32.
  *
  * What is not finite spreads over the whole tile here, and infinity turns to NaN. So a tile whose results are not all finite
  * (in any channel, so that all vector levels agree) is made anew by the definition, winograd_direct_tile.
