@@ -78,7 +78,7 @@ static void kept_forms(void **state) {
     assert_int_equal(tn_params_seal(r.params, 1, &e), 0);
     r.x = malloc((size_t)BATCH * IN * sizeof *r.x);
     assert_non_null(r.x);
-    for (int i = 0; i < BATCH * IN; i++) r.x[i] = (tn_real)((i * 7919 % 1009) / 504.5 - 1);
+    for (int i = 0; i < BATCH * IN; i++) r.x[i] = (tn_real)((i % 1009 * 7919 % 1009) / 504.5 - 1);
     size_t len;
     tn_real *w = tn_params_flat(r.params, &len);
     for (int threads = 1; threads <= 3; threads++) {
@@ -99,7 +99,7 @@ static void nothing_kept_for_backward(void **state) {
     (void)state;
     tn_tape *t = tn_tape_new(NULL);
     tn_real x[CI * SIDE * SIDE];
-    for (int i = 0; i < CI * SIDE * SIDE; i++) x[i] = (tn_real)((i * 7919 % 1009) / 504.5 - 1);
+    for (int i = 0; i < CI * SIDE * SIDE; i++) x[i] = (tn_real)((i % 1009 * 7919 % 1009) / 504.5 - 1);
     const int dim[] = {1, CI, SIDE, SIDE};
     const tn_pool two = tn_pool_square(2), three = tn_pool_square(3);
     tn_real y[2][CI * SIDE * SIDE];
