@@ -11,10 +11,13 @@ typedef struct {
     int k;    /* elements of a window: g.c kh kw */
     int rows; /* output rows of a block */
     tn_conv_algorithm algorithm;
+    const tn_t *kept; /* the weights as a parameter, whose packed form is kept; NULL: none */
 } tn_conv_plan;
 
 /* Input x (n, ci, h, w), weight w (co, ci / groups, kh, kw); panics with the op's name when they do not fit. */
 tn_conv_plan tn_conv_shape(tn_tape *, const char *op, const int x[4], const int w[4], const tn_conv *);
+/* Room for the weights packed or transformed, see tn_kept_form; scratch where they are no parameter. */
+tn_real *tn_conv_form(tn_tape *, const tn_conv_plan *, int kind, size_t len, int *stale);
 /* y (n, co, oh, ow) = x * w, plus bias (co, or NULL), then max(0, .) with relu. */
 void tn_conv_forward(tn_tape *, const tn_conv_plan *, const tn_real *x, const tn_real *w, const tn_real *bias,
                      int relu, tn_real *y);

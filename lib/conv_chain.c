@@ -87,7 +87,7 @@ static void make(const void *arg, int n, tn_real *out, ptrdiff_t row) {
 typedef struct {
     layer first;
     const tn_conv_chain *p;
-    const tn_real *u, *bias;
+    const tn_real *w2, *u, *bias;
     int chunks, h, w; /* h, w: of the second layer's input in its frame */
     tn_real *y, *scratch;
     unsigned char *winner;
@@ -106,7 +106,8 @@ static void forward_chunk(void *arg, int chunk) {
          n++) {
         tn_real *y = j->y + (size_t)n * out;
         make(&j->first, n, image + p->g.ph * row + (ptrdiff_t)p->g.pw * p->g.c, row);
-        tn_winograd_framed(j->first.k, p, j->u, j->bias, 1, 1, y, j->winner + (size_t)n * out, image);
+        tn_winograd_framed(j->first.k, p, j->w2, j->u, j->bias, 1, 1, y,
+                           j->winner ? j->winner + (size_t)n * out : NULL, image);
         if (j->p->drop.p > 0) tn_dropout_row(&j->p->drop, (size_t)n, out, y, y);
     }
 }
@@ -119,11 +120,10 @@ void tn_conv_chain_forward(tn_tape *t, const tn_conv_chain *p, const tn_real *x,
                            const tn_conv_chain_weights *w, tn_real *y, unsigned char *winner) {
     tn_place place = tn_mark(t);
     const tn_conv_plan *second = &p->second.conv;
-    forward_job j = {.first = layer_new(t, p, x, w), .p = p, .bias = w->b2, .y = y, .winner = winner};
+    forward_job j = {
+        .first = layer_new(t, p, x, w), .p = p, .w2 = w->w2, .bias = w->b2, .y = y, .winner = winner};
     const tn_kernels_t *k = j.first.k;
-    tn_real *u = tn_scratch(t, tn_winograd_u_len(k, second->co, second->g.c) * sizeof *u);
-    tn_winograd_weights(k, second->co, second->g.c, w->w2, u);
-    j.u = u, j.chunks = chunks_of(p);
+    j.u = tn_winograd_kept(t, k, second, w->w2), j.chunks = chunks_of(p);
     tn_winograd_frame(second, &j.h, &j.w);
     j.scratch_len = tn_whole_lines(tn_winograd_scratch(k, second)) + LINE;
     j.scratch = tn_scratch(t, (size_t)tn_worker_slots() * j.scratch_len * sizeof *j.scratch);

@@ -23,6 +23,7 @@ typedef struct {
 typedef struct {
     const tn_real *w1, *b1, *w2, *b2; /* biases: or NULL */
 } tn_conv_chain_weights;
+/* winner: for the backward pass, or NULL. */
 void tn_conv_chain_forward(tn_tape *, const tn_conv_chain *, const tn_real *x, const tn_conv_chain_weights *,
                            tn_real *y, unsigned char *winner);
 /* Bit i of add: added to the i-th of w1, b1, w2, b2. */

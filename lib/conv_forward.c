@@ -50,6 +50,7 @@ typedef struct {
     const int *odd;       /* pooled pixels: the same for odd columns; off is for even ones */
     int skip;             /* pooled pixels: rows of zeros are looked for: the weights are finite */
     const tn_real *x, *w; /* weights: (k, co), panels (k, vectors width), or transformed */
+    const tn_real *raw;   /* the weights as they are */
     const tn_real *bias;  /* filled up to ld */
     tn_real *y;
     unsigned char *winner;
@@ -66,6 +67,11 @@ static size_t with_slack(size_t n) {
 
 /* ---- what all images share ---- */
 
+tn_real *tn_conv_form(tn_tape *t, const tn_conv_plan *p, int kind, size_t len, int *stale) {
+    *stale = 1;
+    return p->kept ? tn_kept_form(p->kept, kind, len, stale) : tn_scratch(t, len * sizeof(tn_real));
+}
+
 static void pack_panel(void *arg, int i) {
     const job *j = arg;
     int width = j->vectors * j->k->width, o = i * width, k = j->p->k;
@@ -78,18 +84,19 @@ static void pack_panel(void *arg, int i) {
 static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     int co = j->p->co, k = j->p->k, width = j->k->width;
     if (j->way == WINOGRAD) {
-        tn_real *u = tn_scratch(t, tn_winograd_u_len(j->k, co, j->p->g.c) * sizeof *u);
-        tn_winograd_weights(j->k, co, j->p->g.c, w, u);
-        j->w = u, j->bias = bias;
+        j->w = tn_winograd_kept(t, j->k, j->p, w), j->bias = bias;
         return;
     }
     j->vectors = co <= width ? 1 : 2;
     int pixels = j->way == PIXELS || j->way == POOLED_PIXELS;
     j->ld = pixels ? co : (co + j->vectors * width - 1) / (j->vectors * width) * j->vectors * width;
-    tn_real *packed = tn_scratch(t, (size_t)j->ld * (size_t)k * sizeof *packed);
-    if (pixels) {
+    const size_t len = tn_whole_lines((size_t)j->ld * (size_t)k),
+                 u_len = j->way == WINOGRAD_ROWS ? (size_t)j->ld * (size_t)(6 * (k / 5)) : 0;
+    int stale;
+    tn_real *packed = tn_conv_form(t, j->p, TN_FORM_CONV + (int)j->way, len + u_len, &stale);
+    if (pixels && stale) {
         j->k->transpose(co, k, w, k, packed, co);
-    } else {
+    } else if (stale) {
         job panels = *j;
         panels.w = packed, panels.x = w;
         tn_parallel(j->ld / (j->vectors * width), pack_panel, &panels);
@@ -104,8 +111,8 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     j->bias = bias;
     if (j->way == WINOGRAD_ROWS) {
         j->rows = (tn_winograd_rows){.k = j->k, .ci = j->p->g.c, .panel = j->vectors * width, .ld = j->ld};
-        tn_real *u = tn_scratch(t, (size_t)j->ld * (size_t)(6 * (k / 5)) * sizeof *u);
-        tn_winograd_rows_weights(&j->rows, packed, u);
+        tn_real *u = packed + len;
+        if (stale) tn_winograd_rows_weights(&j->rows, packed, u);
         j->rows.u = u, j->rows.bias = bias, j->rows.relu = j->relu;
     }
 }
@@ -251,6 +258,7 @@ static void put_pooled(const job *j, const tn_real *pooled, const tn_real *place
                        unsigned char *winner) {
     const int out = j->pool->oh * j->pool->ow, co = j->p->co;
     j->k->transpose(out, co, pooled, j->ld, y, out);
+    if (!winner) return;
     j->k->transpose(out, co, place, j->ld, places, out);
     j->k->to_u8((size_t)out * (size_t)co, places, winner);
 }
@@ -297,7 +305,7 @@ static void forward_chunk(void *arg, int chunk) {
         unsigned char *winner = j->winner ? j->winner + (size_t)n * out : NULL;
         if (j->padded) frame(j, x, image), x = image;
         if (j->way == WINOGRAD)
-            tn_winograd_image(j->k, p, x, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
+            tn_winograd_image(j->k, p, x, j->raw, j->w, j->bias, j->relu, j->pool != NULL, y, winner, z);
         else if (j->way == WINOGRAD_ROWS)
             by_winograd_rows(j, x, z, y, winner);
         else if (j->way == PIXELS)
@@ -309,6 +317,10 @@ static void forward_chunk(void *arg, int chunk) {
     }
 }
 
+static size_t places_len(const tn_conv_plan *p, const tn_window *pool) {
+    return (size_t)p->n * (size_t)p->co * (size_t)(pool->oh * pool->ow);
+}
+
 int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *pool, const tn_real *x,
                          const tn_real *w, const tn_real *bias, int relu, tn_real *y, unsigned char *winner) {
     job j = {.p = p,
@@ -318,10 +330,13 @@ int tn_conv_fast_forward(tn_tape *t, const tn_conv_plan *p, const tn_window *poo
              .relu = relu,
              .chunks = p->n < CHUNKS ? p->n : CHUNKS,
              .x = x,
+             .raw = w,
              .y = y,
              .winner = winner};
     if (j.way == COLUMNS) return 0;
     tn_place place = tn_mark(t);
+    if (pool && !winner && (j.way == PIXELS || j.way == POOLED_PIXELS)) /* these write places anyway */
+        j.winner = tn_scratch(t, places_len(p, pool));
     pack(t, &j, w, bias);
     lay_out(t, &j);
     tn_parallel(j.chunks, forward_chunk, &j);
@@ -351,6 +366,7 @@ void tn_conv_pool_forward(tn_tape *t, const tn_conv_pool_plan *p, const tn_real 
                           const tn_real *bias, tn_real *y, unsigned char *winner) {
     if (tn_conv_fast_forward(t, &p->conv, &p->pool, x, w, bias, p->relu, y, winner)) return;
     tn_place place = tn_mark(t);
+    if (!winner) winner = tn_scratch(t, places_len(&p->conv, &p->pool));
     size_t len = (size_t)p->conv.n * (size_t)p->pool.c * (size_t)p->pool.h * (size_t)p->pool.w;
     tn_real *z = tn_scratch(t, (len + SLACK) * sizeof *z);
     tn_conv_forward(t, &p->conv, x, w, bias, p->relu, z);

@@ -15,7 +15,10 @@ int tn_conv_pool_plan_make(tn_tape *, const int x[4], const tn_t *w, const tn_t 
 /* The same result from primitives, by the winners that were found. */
 tn_t *tn_conv_pool_again(tn_t *x, tn_t *w, tn_t *b, const tn_conv *, const tn_conv_pool_plan *,
                          const unsigned char *winner);
-/* y, winner (n, co, pool.oh, pool.ow): winner is the index i * pool.kw + j, within its window, of the first largest element (or first NaN) */
+/*
+ * y, winner (n, co, pool.oh, pool.ow): winner is the index i * pool.kw + j, within its window, of the first largest element (or
+ * first NaN); NULL: not wanted.
+ */
 void tn_conv_pool_forward(tn_tape *, const tn_conv_pool_plan *, const tn_real *x, const tn_real *w,
                           const tn_real *bias, tn_real *y, unsigned char *winner);
 /* Gradients that are wanted (gx, gw, gb not NULL) from gy (n, co, pool.oh, pool.ow); bit i of add: added to the i-th of gx, gw, gb. */

@@ -47,6 +47,13 @@ void tn_winograd_weights(const tn_kernels_t *k, int co, int ci, const tn_real *w
     tn_parallel_range((size_t)ci, CHANNELS, weights_range, &(weights_job){k, co, ci, w, u});
 }
 
+const tn_real *tn_winograd_kept(tn_tape *t, const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *w) {
+    int stale;
+    tn_real *u = tn_conv_form(t, p, TN_FORM_WINOGRAD, tn_winograd_u_len(k, p->co, p->g.c), &stale);
+    if (stale) tn_winograd_weights(k, p->co, p->g.c, w, u);
+    return u;
+}
+
 /* ---- one image ---- */
 
 /* Sizes in tiles and pixels; the padded image is as large as whole tiles need it. */
@@ -129,24 +136,23 @@ typedef struct {
     const tn_kernels_t *k;
     const tn_conv_plan *p;
     grid g;
-    const tn_real *bias;
-    int relu, pool;
-    tn_real *result, *chosen; /* NHWC */
+    const tn_real *image, *w;
+    tn_winograd_put to; /* the whole result, NHWC */
 } output;
 
 /* Tile number `tile` of the image, whose channels begin at m. */
 static void put_tile(const output *o, int tile, const tn_real *m, ptrdiff_t m_step) {
-    const int co = o->p->co, step = o->pool ? TILE / 2 : TILE;
-    const int row = tile / o->g.across * step, col = tile % o->g.across * step;
-    const int rows = o->g.oh - row < step ? o->g.oh - row : step,
-              cols = o->g.ow - col < step ? o->g.ow - col : step;
-    const ptrdiff_t pitch = (ptrdiff_t)o->g.ow * co, at = row * pitch + (ptrdiff_t)col * co;
-    if (rows <= 0 || cols <= 0) return; /* pooling drops an odd last row or column */
-    if (o->pool)
-        o->k->winograd_output_pool(co, rows, cols, m, m_step, o->bias, o->relu, o->result + at,
-                                   o->chosen + at, co, pitch);
-    else
-        o->k->winograd_output(co, rows, cols, m, m_step, o->bias, o->relu, o->result + at, co, pitch);
+    const int ci = o->p->g.c, step = o->to.pool ? TILE / 2 : TILE;
+    const int down = tile / o->g.across, across = tile % o->g.across, row = down * step, col = across * step;
+    const ptrdiff_t at = row * o->to.pitch + col * o->to.pixel, pitch = (ptrdiff_t)o->g.w * ci;
+    tn_winograd_put to = o->to;
+    to.rows = tn_least(step, o->g.oh - row), to.cols = tn_least(step, o->g.ow - col);
+    if (to.rows <= 0 || to.cols <= 0) return; /* pooling drops an odd last row or column */
+    to.y += at;
+    if (to.winner) to.winner += at;
+    if (o->k->winograd_output(&to, m, m_step))
+        o->k->winograd_direct_tile(&to, ci, o->w, o->image + TILE * (down * pitch + (ptrdiff_t)across * ci),
+                                   pitch);
 }
 
 /* V of tiles from ... from + n - 1; the rest of the group is zeros. */
@@ -163,36 +169,48 @@ static void input_tiles(const tn_kernels_t *k, const grid *g, int ci, int from, 
     memset(v + (size_t)n * one, 0, (size_t)(group_tiles - n) * one * sizeof *v);
 }
 
+/* Piece i of n of what will be written: it comes from the last cache, or from memory, while tiles are worked on. */
+static void fetch_soon(const tn_real *y, size_t len, int i, int n) {
+    enum { LINE = 64 / (int)sizeof *y };
+    for (size_t at = len * (size_t)i / (size_t)n, end = len * (size_t)(i + 1) / (size_t)n; at < end;
+         at += LINE)
+        __builtin_prefetch(y + at, 1);
+}
+
 void tn_winograd_frame(const tn_conv_plan *p, int *h, int *w) {
     grid g = grid_of(p, 0);
     *h = g.h, *w = g.w;
 }
 
-void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *u, const tn_real *bias,
-                        int relu, int pool, tn_real *y, unsigned char *winner, tn_real *scratch) {
-    output o = {k, p, grid_of(p, pool), bias, relu, pool, NULL, NULL};
-    const int ci = p->g.c, tiles = o.g.down * o.g.across;
+void tn_winograd_framed(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *w, const tn_real *u,
+                        const tn_real *bias, int relu, int pool, tn_real *y, unsigned char *winner,
+                        tn_real *scratch) {
+    output o = {k,       p, grid_of(p, pool),
+                scratch, w, {.channels = p->co, .relu = relu, .pool = pool, .bias = bias}};
+    const int ci = p->g.c, tiles = o.g.down * o.g.across, area = o.g.oh * o.g.ow;
     const group b = group_of(k, &o.g, p->co);
-    tn_real *image = scratch, *v = image + image_len(&o.g, ci), *m = v + v_len(&b, ci);
-    o.result = m + PRODUCTS * b.step, o.chosen = o.result + result_len(&o.g, p->co);
+    tn_real *v = scratch + image_len(&o.g, ci), *m = v + v_len(&b, ci), *result = m + PRODUCTS * b.step;
+    o.to.y = result, o.to.pixel = p->co, o.to.pitch = (ptrdiff_t)o.g.ow * p->co;
+    if (winner) o.to.winner = result + result_len(&o.g, p->co);
     for (int from = 0; from < tiles; from += b.tiles) {
         int n = tiles - from < b.tiles ? tiles - from : b.tiles, padded = round_up(n, TN_WINOGRAD_TILES);
-        input_tiles(k, &o.g, ci, from, n, padded, image, v);
+        input_tiles(k, &o.g, ci, from, n, padded, scratch, v);
         k->winograd_products(ci, padded, b.columns / k->nr, v, u, m, (ptrdiff_t)b.step);
-        for (int t = 0; t < n; t++)
+        for (int t = 0; t < n; t++) {
+            fetch_soon(y, (size_t)p->co * (size_t)area, from + t, tiles);
             put_tile(&o, from + t, m + (size_t)t * (size_t)b.columns, (ptrdiff_t)b.step);
+        }
     }
-    int area = o.g.oh * o.g.ow;
-    k->transpose(area, p->co, o.result, p->co, y, area);
-    if (!pool) return;
-    k->transpose(area, p->co, o.chosen, p->co, o.result, area);
-    k->to_u8((size_t)area * (size_t)p->co, o.result, winner);
+    k->transpose(area, p->co, result, p->co, y, area);
+    if (!winner) return;
+    k->transpose(area, p->co, o.to.winner, p->co, result, area);
+    k->to_u8((size_t)area * (size_t)p->co, result, winner);
 }
 
-void tn_winograd_image(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *x, const tn_real *u,
-                       const tn_real *bias, int relu, int pool, tn_real *y, unsigned char *winner,
-                       tn_real *scratch) {
+void tn_winograd_image(const tn_kernels_t *k, const tn_conv_plan *p, const tn_real *x, const tn_real *w,
+                       const tn_real *u, const tn_real *bias, int relu, int pool, tn_real *y,
+                       unsigned char *winner, tn_real *scratch) {
     const grid g = grid_of(p, pool);
     to_nhwc(k, &p->g, &g, x, scratch);
-    tn_winograd_framed(k, p, u, bias, relu, pool, y, winner, scratch);
+    tn_winograd_framed(k, p, w, u, bias, relu, pool, y, winner, scratch);
 }

@@ -68,6 +68,7 @@ tn_t *tn_conv2d_act(tn_t *x, tn_t *w, tn_t *b, const tn_conv *c, tn_act act) {
              w->dim[0]);
     if (act == TN_ACT_GELU) return tn_gelu(tn_conv2d_act(x, w, b, c, TN_ACT_NONE));
     conv_act_aux a = {*c, tn_conv_shape(x->tape, "conv2d", x->dim, w->dim, c), act};
+    if (w->param) a.p.kept = w;
     tn_t *y = tn_new(x->tape, 4, (int[]){x->dim[0], w->dim[0], a.p.g.oh, a.p.g.ow});
     tn_conv_forward(x->tape, &a.p, x->x, w->x, b ? b->x : NULL, act == TN_ACT_RELU, y->x);
     if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);

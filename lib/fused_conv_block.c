@@ -73,7 +73,7 @@ tn_t *tn_conv2d_block(tn_t *x, tn_t *w1, tn_t *b1, const tn_conv *c1, tn_t *w2, 
     tn_dropout_plan_make(x->tape, drop, name, &a.p.drop);
     tn_t *y = tn_new(x->tape, 4, (int[]){x->dim[0], g->c, g->oh, g->ow}), *src[SOURCES] = {x, w1, b1, w2, b2};
     const tn_conv_chain_weights w = weights_of(src);
-    a.winner = tn_scratch(x->tape, y->len);
+    if (tn_tape_mode(x->tape).record) a.winner = tn_scratch(x->tape, y->len);
     tn_conv_chain_forward(x->tape, &a.p, x->x, &w, y->x, a.winner);
     return tn_result(&op_conv2d_block, y, SOURCES, src, &a, sizeof a);
 }

@@ -65,6 +65,7 @@ int tn_conv_pool_plan_make(tn_tape *t, const int x[4], const tn_t *w, const tn_t
         return 0;
     *p = (tn_conv_pool_plan){.conv = tn_conv_shape(t, "conv2d_pool", x, w->dim, c),
                              .relu = act == TN_ACT_RELU};
+    if (w->param) p->conv.kept = w;
     const tn_window *g = &p->conv.g;
     int kh = pool->kernel[0], kw = pool->kernel[1];
     p->pool = (tn_window){w->dim[0], g->oh, g->ow, kh, kw, g->oh / kh, g->ow / kw, kh, kw, 0, 0, 1, 1};
@@ -77,7 +78,7 @@ tn_t *tn_conv2d_pool(tn_t *x, tn_t *w, tn_t *b, const tn_conv *c, tn_act act, co
     if (x->nd != 4 || !tn_conv_pool_plan_make(x->tape, x->dim, w, b, c, act, pool, &a.p))
         return tn_max_pool2d(tn_conv2d_act(x, w, b, c, act), pool); /* also says what does not fit */
     tn_t *y = tn_new(x->tape, 4, (int[]){x->dim[0], w->dim[0], a.p.pool.oh, a.p.pool.ow});
-    a.winner = tn_scratch(x->tape, y->len);
+    if (tn_tape_mode(x->tape).record) a.winner = tn_scratch(x->tape, y->len);
     tn_conv_pool_forward(x->tape, &a.p, x->x, w->x, b ? b->x : NULL, y->x, a.winner);
     return tn_result(&op_conv2d_pool, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);
 }

@@ -102,10 +102,19 @@ static int better_turned(int n, int out) {
     return tn_threads() > 1 ? 4L * n < out : n <= 4L * out;
 }
 
+/*
+ * The packed form that is there, or will be wanted: without recording (evaluation) the next batch has the same weights. NULL
+ * otherwise.
+ */
+static const tn_real *kept_panels(const tn_t *w) {
+    return tn_is_packed(w) || (w->param && !tn_tape_mode(w->tape).record) ? tn_packed(w) : NULL;
+}
+
 static void run_forward(forward *f, const tn_sparse_input *sparse, const tn_t *w) {
     if (sparse && tn_linear_sparse_forward(w->tape, sparse, f->out, f->w, f->bias, f->relu, f->y)) return;
-    if (!tn_gemm_own() || tn_is_packed(w) || f->n < FEWEST) {
-        forward_packed(f, tn_packed(w));
+    const tn_real *packed = kept_panels(w);
+    if (!tn_gemm_own() || packed || f->n < FEWEST) {
+        forward_packed(f, packed ? packed : tn_packed(w));
         return;
     }
     if (tn_linear_small_fits(f->n, f->in, f->out)) {
@@ -312,7 +321,8 @@ tn_t *tn_linear_act(tn_t *x, tn_t *w, tn_t *b, tn_act act) {
     tn_t *y = tn_new(x->tape, 2, (int[]){n, out});
     linear_aux a = {act, NULL};
     if (tn_linear_wide_fits(n, in, out, 0)) {
-        tn_linear_wide_forward(x->tape, n, in, out, x->x, w->x, b ? b->x : NULL, act == TN_ACT_RELU, y->x);
+        tn_linear_wide_forward(x->tape, n, in, out, x->x, w->x, kept_panels(w), b ? b->x : NULL,
+                               act == TN_ACT_RELU, y->x);
         if (act == TN_ACT_TANH || act == TN_ACT_SIGMOID) tn_act_all(act, y->len, y->x);
         return tn_result(&op_linear, y, 3, (tn_t *[]){x, w, b}, &a, sizeof a);
     }

@@ -12,7 +12,7 @@
 typedef struct {
     tn_window g;
     tn_pool pool;
-    int *winner; /* flat index into x of each output; max only */
+    int *winner; /* flat index into x of each output; max only, and NULL where no gradient will be wanted */
 } pool_aux;
 
 typedef struct {
@@ -61,7 +61,8 @@ static void max_plane(void *arg, int plane) {
                     tn_real b = j->x[best];
                     if (b == b && !(j->x[at] <= b)) best = at; /* larger, or the first NaN */
                 }
-            j->winner[out] = best, j->y[out] = j->x[best];
+            j->y[out] = j->x[best];
+            if (j->winner) j->winner[out] = best;
         }
 }
 
@@ -117,7 +118,7 @@ static const tn_op op_max_pool = {.name = "max_pool2d", .expand = max_pool_expan
 tn_t *tn_max_pool2d(tn_t *x, const tn_pool *p) {
     pool_aux a = {window_of("max_pool2d", x, p), *p, NULL};
     tn_t *y = tn_new(x->tape, 4, (int[]){x->dim[0], x->dim[1], a.g.oh, a.g.ow});
-    a.winner = tn_scratch(x->tape, y->len * sizeof *a.winner);
+    if (tn_tape_mode(x->tape).record) a.winner = tn_scratch(x->tape, y->len * sizeof *a.winner);
     plane_job j = {&a.g, x->x, y->x, a.winner, 0};
     tn_parallel(x->dim[0] * x->dim[1], max_plane, &j);
     return tn_result(&op_max_pool, y, 1, &x, &a, sizeof a);

@@ -191,7 +191,9 @@ void tn_gemm_pack(int n, int k, const tn_real *b, ptrdiff_t brs, ptrdiff_t bcs, 
 }
 
 typedef struct tn_packed {
-    tn_real *form;    /* made at first use */
+    tn_real *form; /* made at first use */
+    size_t len;
+    int kind;
     uint64_t version; /* of the weights it was made from */
 } tn_packed_form;
 
@@ -206,30 +208,35 @@ void tn_packed_free(tn_params *s) {
     tn_free(s->packed);
 }
 
+tn_real *tn_kept_form(const tn_t *w, int kind, size_t len, int *stale) {
+    tn_packed_form *p = &w->param->set->packed[w->param->index];
+    if (p->len < len) {
+        tn_mem_aligned_free(p->form);
+        p->len = 0, p->version = 0; /* a version is 1 or more */
+        p->form = tn_mem_aligned(len * sizeof *p->form);
+        TN_CHECK(w->tape, p->form, "out of memory: no room for the packed form of %s", w->param->name);
+        p->len = len;
+    }
+    *stale = p->kind != kind || p->version != w->param->set->version;
+    p->kind = kind, p->version = w->param->set->version;
+    return p->form;
+}
+
 int tn_is_packed(const tn_t *w) {
-    return w->param && tn_gemm_own()
-           && w->param->set->packed[w->param->index].version == w->param->set->version;
+    if (!w->param || !tn_gemm_own()) return 0;
+    const tn_packed_form *p = &w->param->set->packed[w->param->index];
+    return p->kind == TN_FORM_PANELS && p->version == w->param->set->version;
 }
 
 const tn_real *tn_packed(const tn_t *w) {
     if (!tn_gemm_own()) return NULL;
     const int n = w->dim[0], k = (int)(w->len / (size_t)n);
-    const size_t bytes = tn_gemm_packed_len(n, k) * sizeof(tn_real);
-    if (!w->param) {
-        tn_real *out = tn_scratch(w->tape, bytes);
-        tn_gemm_pack(n, k, w->x, 1, k, out);
-        return out;
-    }
-    tn_packed_form *p = &w->param->set->packed[w->param->index];
-    if (!p->form) {
-        p->form = tn_mem_aligned(bytes);
-        TN_CHECK(w->tape, p->form, "out of memory: no room for the packed form of %s", w->param->name);
-    }
-    if (p->version != w->param->set->version) {
-        tn_gemm_pack(n, k, w->x, 1, k, p->form);
-        p->version = w->param->set->version;
-    }
-    return p->form;
+    const size_t len = tn_gemm_packed_len(n, k);
+    int stale = 1;
+    tn_real *out =
+        w->param ? tn_kept_form(w, TN_FORM_PANELS, len, &stale) : tn_scratch(w->tape, len * sizeof *out);
+    if (stale) tn_gemm_pack(n, k, w->x, 1, k, out);
+    return out;
 }
 
 /* ---- sums ---- */

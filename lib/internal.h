@@ -108,6 +108,12 @@ void tn_params_hold_plans(tn_params *, int on); /* on: what forward passes plan 
  */
 const tn_real *tn_packed(const tn_t *w);
 int tn_is_packed(const tn_t *w); /* 1: a parameter's packed form is there and up to date */
+/*
+ * Room for len reals of a parameter's weights in another form, kept with the parameter, one kind at a time. stale: the caller
+ * has to make the form, since the weights have changed, or another kind stood there. TN_FORM_CONV + i: see conv_forward.c.
+ */
+enum { TN_FORM_PANELS = 1, TN_FORM_WINOGRAD, TN_FORM_CONV };
+tn_real *tn_kept_form(const tn_t *w, int kind, size_t len, int *stale);
 
 /* "(128, 784)" of at most 4 dimensions. */
 void tn_dims_text(int nd, const int *dim, char out[64]);

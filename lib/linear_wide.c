@@ -9,6 +9,8 @@ enum {
     LEAST_WEIGHTS = 1 << 19,
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
     LEAST_BATCH_BACK = 16,
+    ROWS_EACH =
+        64, /* packed weights are worth reading once a thread for so many samples, which then stay with theirs */
     CHUNKS = 16,
     WORD = 64,           /* bits of a mask */
     UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel, of four vectors */
@@ -25,7 +27,7 @@ typedef struct {
     const tn_kernels_t *k;
     int n, in, out;
     int row_blocks, col_blocks;
-    const tn_real *x, *w, *bias;
+    const tn_real *x, *w, *packed, *bias; /* packed: or NULL */
     int relu;
     tn_real *y, *scratch;
     size_t rows_len, scratch_len;
@@ -45,10 +47,25 @@ static void pack_units(const forward_job *j, int j0, int j1, int p, int depth, t
 /* While panel i of n is worked on, its part of the next slab is fetched: of x by the first half of them, then of w. */
 static void fetch_next(const forward_job *j, int i, int n, int r0, int r1, int c0, int c1, int p,
                        tn_gemm_panel *s) {
-    const int half = (n + 1) / 2, first = i < half, of = first ? half : n - half, at = first ? i : i - half;
+    const int half = (n + 1) / 2;
+    const int first = i < half, of = first ? half : n - half, at = first ? i : i - half;
     const int lo = first ? r0 : c0, rows = first ? r1 - r0 : c1 - c0;
     const int from = lo + rows * at / of, to = lo + rows * (at + 1) / of;
     s->soon = (first ? j->x : j->w) + (ptrdiff_t)from * j->in + p, s->soon_rows = to - from;
+}
+
+/*
+ * The same where weights are packed: while the first half of the rows goes through panel i of n its part of x is fetched, and
+ * its own next slab of weights with the others, both evenly.
+ */
+static void panel_of_packed(const forward_job *j, int i, int n, int r0, int r1, int p, tn_gemm_panel s) {
+    const int rows = r1 - r0, half = rows / 2, from = r0 + rows * i / n, to = r0 + rows * (i + 1) / n;
+    s.m = half, s.soon = j->x + (ptrdiff_t)from * j->in + p, s.soon_rows = to - from;
+    if (half) j->k->gemm_panel(&s);
+    s.m = rows - half, s.a += half * s.lda, s.c += half * s.ldc;
+    s.soon = s.b + (ptrdiff_t)s.k * j->k->nr, s.soon_rows = tn_least(DEPTH, j->in - p);
+    s.soon_len = j->k->nr, s.ld_soon = j->k->nr;
+    j->k->gemm_panel(&s);
 }
 
 static void forward_chunk(void *arg, int chunk) {
@@ -63,20 +80,25 @@ static void forward_chunk(void *arg, int chunk) {
     for (int p = 0; p < j->in; p += DEPTH) {
         const int depth = tn_least(DEPTH, j->in - p), ld = tn_odd_lines(depth), last = p + depth == j->in;
         j->k->copy_rows(r1 - r0, depth, j->x + (ptrdiff_t)r0 * j->in + p, j->in, rows, ld);
-        pack_units(j, c0, c1, p, depth, packed);
+        if (!j->packed) pack_units(j, c0, c1, p, depth, packed);
+        const tn_real *b = j->packed ? j->packed + (ptrdiff_t)c0 * j->in + (ptrdiff_t)p * nr : packed;
+        const ptrdiff_t next = (ptrdiff_t)(j->packed ? j->in : depth) * nr; /* panel */
         tn_real *y = j->y + (ptrdiff_t)r0 * j->out + c0;
         int whole = last ? 0 : (c1 - c0) / nr * nr;
         tn_gemm_panel s = {.m = r1 - r0, .k = depth, .a = rows, .lda = ld, .ldc = j->out, .add = p > 0};
         s.soon_len = DEPTH, s.ld_soon = j->in;
-        for (int c = 0; c < whole; c += nr) {
+        for (int c = 0; c < whole; c += nr, b += next) {
+            s.b = b, s.c = y + c;
+            if (j->packed) {
+                panel_of_packed(j, c / nr, whole / nr, r0, r1, p + depth, s);
+                continue;
+            }
             fetch_next(j, c / nr, whole / nr, r0, r1, c0, c1, p + depth, &s);
-            s.b = packed + (ptrdiff_t)c * depth, s.c = y + c;
             j->k->gemm_panel(&s);
         }
-        if (c0 + whole < c1)
-            j->k->gemm(r1 - r0, c1 - c0 - whole, depth, rows, ld, 1, packed + (ptrdiff_t)whole * depth,
-                       y + whole, j->out, p > 0, last && j->bias ? j->bias + c0 + whole : NULL,
-                       last && j->relu);
+        for (int c = c0 + whole; c < c1; c += nr, b += next)
+            j->k->gemm(r1 - r0, tn_least(nr, c1 - c), depth, rows, ld, 1, b, y + c - c0, j->out, p > 0,
+                       last && j->bias ? j->bias + c : NULL, last && j->relu);
     }
 }
 
@@ -87,12 +109,13 @@ static void forward_chunk(void *arg, int chunk) {
  * threads).
  */
 void tn_linear_wide_forward(tn_tape *t, int n, int in, int out, const tn_real *x, const tn_real *w,
-                            const tn_real *bias, int relu, tn_real *y) {
+                            const tn_real *packed, const tn_real *bias, int relu, tn_real *y) {
     const tn_place place = tn_mark(t);
     forward_job j = {.k = tn_kernels_get(NULL), .n = n, .in = in, .out = out, .x = x, .w = w, .bias = bias};
     const int panels = (out + j.k->nr - 1) / j.k->nr, threads = tn_threads();
-    j.relu = relu, j.y = y;
-    j.col_blocks = tn_least(threads, panels);
+    j.packed = packed, j.relu = relu, j.y = y;
+    const int by_rows = packed && n >= ROWS_EACH * threads;
+    j.col_blocks = by_rows ? 1 : tn_least(threads, panels);
     j.row_blocks = tn_least((threads + j.col_blocks - 1) / j.col_blocks, n);
     j.rows_len = (size_t)((n + j.row_blocks - 1) / j.row_blocks) * (size_t)tn_odd_lines(DEPTH);
     j.scratch_len = j.rows_len + (size_t)((panels + j.col_blocks - 1) / j.col_blocks * j.k->nr) * DEPTH;

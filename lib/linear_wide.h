@@ -11,9 +11,9 @@
 
 /* x (n, in), weights (out, in); back: for the gradients. 1: large enough. */
 int tn_linear_wide_fits(int n, int in, int out, int back);
-/* y (n, out) = x w' + bias (or NULL), then max(0, .) with relu. */
+/* y (n, out) = x w' + bias (or NULL), then max(0, .) with relu. packed: w' by tn_gemm_pack, where that is there, or NULL. */
 void tn_linear_wide_forward(tn_tape *, int n, int in, int out, const tn_real *x, const tn_real *w,
-                            const tn_real *bias, int relu, tn_real *y);
+                            const tn_real *packed, const tn_real *bias, int relu, tn_real *y);
 /* dx (n, in) = dz w, dw (out, in) = dz' x, each NULL where it is not wanted; bit 0 and 1 of add: added to them. */
 void tn_linear_wide_back(tn_tape *, int n, int in, int out, const tn_real *dz, const tn_real *x,
                          const tn_real *w, unsigned add, tn_real *dx, tn_real *dw);

@@ -37,7 +37,8 @@ tn_conv_plan tn_conv_shape(tn_tape *t, const char *op, const int x[4], const int
              g.kh, g.kw, g.dh, g.dw, g.h, g.w, g.ph, g.pw);
     int k = w[1] * w[2] * w[3], rows = BLOCK / (k * g.ow);
     return (tn_conv_plan){
-        g, x[0], c->groups, w[0] / c->groups, k, rows < 1 ? 1 : rows > g.oh ? g.oh : rows, c->algorithm};
+        g,   x[0], c->groups, w[0] / c->groups, k, rows < 1 ? 1 : rows > g.oh ? g.oh : rows, c->algorithm,
+        NULL};
 }
 
 /* ---- one chunk of images through one of the three products ---- */
@@ -241,6 +242,7 @@ static const tn_op op_conv2d = {.name = "conv2d", .vjp = conv2d_vjp, .flops = co
 tn_t *tn_conv2d(tn_t *x, tn_t *w, const tn_conv *c) {
     need4("conv2d", x, w);
     conv_aux a = {*c, tn_conv_shape(x->tape, "conv2d", x->dim, w->dim, c)};
+    if (w->param) a.p.kept = w;
     tn_t *y = tn_new(x->tape, 4, (int[]){x->dim[0], w->dim[0], a.p.g.oh, a.p.g.ow});
     tn_conv_forward(x->tape, &a.p, x->x, w->x, NULL, 0, y->x);
     return tn_result(&op_conv2d, y, 2, (tn_t *[]){x, w}, &a, sizeof a);

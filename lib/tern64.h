@@ -55,6 +55,7 @@
 #define tn_conv_chain_fits tn64_conv_chain_fits
 #define tn_conv_chain_forward tn64_conv_chain_forward
 #define tn_conv_fast_forward tn64_conv_fast_forward
+#define tn_conv_form tn64_conv_form
 #define tn_conv_forward tn64_conv_forward
 #define tn_conv_fwd tn64_conv_fwd
 #define tn_conv_input_grad tn64_conv_input_grad
@@ -167,6 +168,7 @@
 #define tn_input tn64_input
 #define tn_is_packed tn64_is_packed
 #define tn_is_reshape tn64_is_reshape
+#define tn_kept_form tn64_kept_form
 #define tn_kernels_get tn64_kernels_get
 #define tn_kernels_level tn64_kernels_level
 #define tn_l2_penalty tn64_l2_penalty
@@ -448,6 +450,7 @@
 #define tn_winograd_frame tn64_winograd_frame
 #define tn_winograd_framed tn64_winograd_framed
 #define tn_winograd_image tn64_winograd_image
+#define tn_winograd_kept tn64_winograd_kept
 #define tn_winograd_rows_fits tn64_winograd_rows_fits
 #define tn_winograd_rows_image tn64_winograd_rows_image
 #define tn_winograd_rows_scratch tn64_winograd_rows_scratch

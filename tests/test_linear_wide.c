@@ -48,7 +48,7 @@ static void one_shape(const shape *s, int threads, int zeros) {
     memcpy(dx0, dx, n * in * sizeof *dx), memcpy(dw0, dw, out * in * sizeof *dw);
     tn_tape *t = tn_tape_new(NULL);
     tn_set_threads(threads);
-    tn_linear_wide_forward(t, s->n, s->in, s->out, x, w, s->bias ? b : NULL, s->relu, y);
+    tn_linear_wide_forward(t, s->n, s->in, s->out, x, w, NULL, s->bias ? b : NULL, s->relu, y);
     for (size_t i = 0; i < n; i += threads == 1 ? 5 : 17)
         for (size_t o = 0; o < out; o++) {
             tn_real sum = 0;

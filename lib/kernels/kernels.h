@@ -87,6 +87,17 @@ typedef struct {
     ptrdiff_t ld_soon;
 } tn_sparse_panel;
 
+/*
+ * Where a Winograd tile's results go, channels last: rows x cols pixels (4 x 4, fewer at an edge), plus bias (or NULL), then
+ * ReLU; with pool after 2 x 2 max pooling (2 x 2 or fewer), winner (or NULL): 0 ... 3, which of its window row by row.
+ */
+typedef struct {
+    int channels, rows, cols, relu, pool;
+    const tn_real *bias;
+    tn_real *y, *winner;
+    ptrdiff_t pixel, pitch;
+} tn_winograd_put;
+
 enum tn_unary { TN_EXP, TN_LOG, TN_TANH, TN_SIGMOID, TN_RELU, TN_SOFTPLUS, TN_UNARY_COUNT };
 
 typedef struct tn_kernels {
@@ -280,18 +291,15 @@ typedef struct tn_kernels {
      * with zeros.
      * input: a row of tiles, 4 columns apart, of 6 x 6 pixels of ci reals from x on, to v (tiles, 36, ci).
      * products: tiles, a multiple of TN_WINOGRAD_TILES, of v by u to m (36, tiles, panels nr), with step reals between products.
-     * output: all channels of one tile, which begins at m, to rows by cols pixels (4 x 4, fewer at an edge), plus bias (or NULL), then
-     * ReLU. output_pool: after 2 x 2 max pooling, rows and cols (2 x 2 or fewer) after it; winner: 0 ... 3 for each output,
-     * which of its window row by row.
+     * output: all channels of one tile, which begins at m, with step reals between products. 1: something is not finite, and
+     * direct has to make the tile, from its image of ci channels from x on and the weights themselves.
      */
     void (*winograd_weights)(int co, int ci, int c0, int c1, const tn_real *w, tn_real *u);
     void (*winograd_input)(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
     void (*winograd_products)(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,
                               ptrdiff_t step);
-    void (*winograd_output)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
-                            const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
-    void (*winograd_output_pool)(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
-                                 const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+    int (*winograd_output)(const tn_winograd_put *, const tn_real *m, ptrdiff_t step);
+    void (*winograd_direct_tile)(const tn_winograd_put *, int ci, const tn_real *w, const tn_real *x,
                                  ptrdiff_t pitch);
     /*
      * Winograd F(2, 5) along the columns, see winograd_rows.c; images in planes, 5 x 5 windows.

@@ -47,7 +47,7 @@
 #define tn_k_winograd_input       TN_LEVEL_NAME(winograd_input)
 #define tn_k_winograd_products    TN_LEVEL_NAME(winograd_products)
 #define tn_k_winograd_output      TN_LEVEL_NAME(winograd_output)
-#define tn_k_winograd_output_pool TN_LEVEL_NAME(winograd_output_pool)
+#define tn_k_winograd_direct_tile TN_LEVEL_NAME(winograd_direct_tile)
 
 #define tn_k_winograd_rows_weights TN_LEVEL_NAME(winograd_rows_weights)
 #define tn_k_winograd_rows_input   TN_LEVEL_NAME(winograd_rows_input)
@@ -150,10 +150,8 @@ void tn_k_winograd_weights(int co, int ci, int c0, int c1, const tn_real *w, tn_
 void tn_k_winograd_input(int ci, int tiles, const tn_real *x, ptrdiff_t pitch, tn_real *v);
 void tn_k_winograd_products(int ci, int tiles, int panels, const tn_real *v, const tn_real *u, tn_real *m,
                             ptrdiff_t step);
-void tn_k_winograd_output(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
-                          const tn_real *bias, int relu, tn_real *y, ptrdiff_t pixel, ptrdiff_t pitch);
-void tn_k_winograd_output_pool(int channels, int rows, int cols, const tn_real *m, ptrdiff_t step,
-                               const tn_real *bias, int relu, tn_real *y, tn_real *winner, ptrdiff_t pixel,
+int tn_k_winograd_output(const tn_winograd_put *to, const tn_real *m, ptrdiff_t step);
+void tn_k_winograd_direct_tile(const tn_winograd_put *to, int ci, const tn_real *w, const tn_real *x,
                                ptrdiff_t pitch);
 void tn_k_winograd_rows_weights(int ci, int lanes, const tn_real *w, tn_real *u);
 void tn_k_winograd_rows_input(int ci, int cols, const tn_real *x, const tn_real *end, ptrdiff_t row,
