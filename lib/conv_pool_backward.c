@@ -8,9 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that, or (tn_conv_pool_by_rows) one chain for each row of pooling windows whose pixels' windows hold it, over these,
- * places and channels; the bias' is summed in TN_LANES lanes a chunk, which
- * are added up in double.
+ * that, or (tn_conv_pool_by_columns) of one chain for each column of the convolution's output whose windows hold it, over
+ * rows and channels; the bias' is summed in TN_LANES lanes a chunk, which are added up in double.
  */
 #include "conv_pool_job.h"
 #include <string.h>
@@ -52,12 +51,12 @@ static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *tu
     const tn_window *g = &j->p->conv.g;
     int plane = g->h * g->w;
     tn_real *out = j->add ? turned : gx;
-    image += g->ph * j->gx_row + g->pw * j->gx_pixel;
+    image += g->ph * j->row + g->pw * g->c;
     if (g->pw == 0)
-        j->k->transpose(plane, g->c, image, j->gx_pixel, out, plane);
+        j->k->transpose(plane, g->c, image, g->c, out, plane);
     else
         for (int r = 0; r < g->h; r++)
-            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->gx_row, j->gx_pixel,
+            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->row, g->c,
                             out + (size_t)r * (size_t)g->w, plane);
     if (j->add) j->k->accumulate((size_t)plane * (size_t)g->c, turned, gx);
 }
@@ -95,17 +94,15 @@ static void input_image(const job *j, const tn_real *v, const tn_real *key, uint
                         const tn_real *gx) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     const size_t bytes = (size_t)(g->c * g->h * g->w) * sizeof *gx;
-    const int pixels = j->windows * j->places;
-    tn_sparse_window s = {pool->oh,  pool->ow,    pool->kh,         pool->kw,
-                          j->gx_row, j->gx_pixel, (const char *)gx, 0};
-    s.step = gx ? (int)(bytes / (size_t)pixels) / LINE * LINE : 0;
+    const int steps = j->by_columns ? pool->ow * pool->kw : j->windows * j->places;
+    tn_sparse_window s = {pool->oh, pool->ow, pool->kh, pool->kw, j->row, g->c, (const char *)gx, 0};
+    s.step = gx ? (int)(bytes / (size_t)steps) / LINE * LINE : 0;
     const tn_real *w = j->w;
     int width = j->k->width;
     j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
-    memset(image, 0, j->gradient_len * sizeof *image);
-    if (j->by_rows) {
-        s.step *= j->places;
-        j->k->sparse_dx_pool(g->kh, g->kw, &s, j->ld, bits, v, w, image);
+    memset(image, 0, j->image_len * sizeof *image);
+    if (j->by_columns) {
+        j->k->sparse_dx_pool(g->kh, j->run, &s, j->ld, bits, v, w, image);
         return;
     }
     for (int i = 0; i < g->kh; i += j->block_rows)
@@ -147,7 +144,7 @@ static void backward_chunk(void *arg, int chunk) {
     size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = with_slack(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
-    tn_real *v = gradient + j->gradient_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
+    tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
     tn_real *by_windows = key_last + last;
     int *off = (int *)(by_windows + j->spread_len);
     uint64_t *bits = (uint64_t *)(off + room);
@@ -229,10 +226,9 @@ static void plan_job(tn_tape *t, job *j) {
     j->band = j->band < 1 ? 1 : tn_least(j->band, pool->oh);
     j->dw = tn_conv_pool_tile(g->kh, j->vectors, most);
     tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
-    j->by_rows = !j->from && tn_conv_pool_by_rows(j->p);
-    j->gx_pixel = j->by_rows ? TN_CONV_POOL_PIXEL : g->c, j->gx_row = (g->w + 2 * g->pw) * j->gx_pixel;
-    j->w_len =
-        j->by_rows ? tn_conv_pool_by_rows_room(j->p) : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->by_columns = !j->from && tn_conv_pool_by_columns(j->p);
+    j->w_len = j->by_columns ? tn_conv_pool_by_columns_room(j->p)
+                             : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
     j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
     j->image_len = with_slack((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
     size_t room = with_slack((size_t)pool->c * (size_t)j->windows), last = (size_t)j->windows * (size_t)j->ld;
@@ -240,10 +236,9 @@ static void plan_job(tn_tape *t, job *j) {
            in = (size_t)(g->c * g->h * g->w);
     size_t dw_words = (size_t)pool->c * (size_t)tn_pieces(j->band * pool->ow, WORD);
     size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
-    j->gradient_len = j->by_rows ? with_slack((size_t)(g->h + 2 * g->ph) * (size_t)j->gx_row) : j->image_len;
     /* the input's gradient beside the input */
-    j->second_len = (j->from || j->by_rows) && j->dx ? j->image_len : 0;
-    j->scratch_len = j->second_len + j->gradient_len + 3 * room + 2 * last + j->spread_len
+    j->second_len = (j->from || j->by_columns) && j->dx ? j->image_len : 0;
+    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + j->spread_len
                      + with_slack(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);

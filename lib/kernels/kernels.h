@@ -196,12 +196,12 @@ typedef struct tn_kernels {
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
     /*
-     * The same for 2 x 2 pooling, 16 or 32 channels (up to a multiple of TN_LANES) and windows of 3 x 3 or 5 x 5: the image
-     * has TN_LANES / 2 reals a pixel; of each of its reals one chain from 0 over the pooling windows of a row, their places and
-     * the channels that are not zero there is added to it. Weights: (channels, kh, (kw + 1) / 2 TN_LANES), those of pixel j of a
-     * window's row from j TN_LANES / 2 on, the rest zeros; then once more, a pixel further on.
+     * The same for 2 x 2 pooling, at most 64 channels (a multiple of TN_LANES), kh 3 or 5, and a window's row, `run` reals, of
+     * at most 2 TN_LANES: for each column of the convolution's output, of each real of the image that its windows cover, one
+     * chain from 0 over the output's rows and the channels that are not zero there is added to it. Weights: (channels, kh, run
+     * filled up with zeros to TN_LANES or 2 TN_LANES). step: bytes fetched a column.
      */
-    void (*sparse_dx_pool)(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
+    void (*sparse_dx_pool)(int kh, int run, const tn_sparse_window *, int channels, const uint64_t *bits,
                            const tn_real *v, const tn_real *w, tn_real *image);
 
     /*

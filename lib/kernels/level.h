@@ -119,7 +119,7 @@ void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const
                     tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
-void tn_k_sparse_dx_pool(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
+void tn_k_sparse_dx_pool(int kh, int run, const tn_sparse_window *, int channels, const uint64_t *bits,
                          const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
 void tn_k_channels_dw(const tn_channels_dw *, const tn_real *x, const tn_real *y, const tn_real *gy,
