@@ -17,9 +17,9 @@
 enum {
     BAND = 7 * 1024,   /* reals of a band of an image, for all filters: of a first-level cache of 32 KB */
     SPREAD = 5 * 1024, /* reals of an image whose windows' rows are copied to whole lines */
-    WORD = 64,
-    LINE = 64,  /* bytes */
-    SLACK = 128 /* vectors may be loaded beyond the last row */
+    WORD = 64,         /* bits */
+    LINE = 64,         /* bytes */
+    SLACK = 128        /* vectors may be loaded beyond the last row */
 };
 
 typedef tn_conv_pool_job job;
@@ -74,20 +74,16 @@ static const tn_real *spread(const job *j, const tn_real *image, tn_real *out) {
     return out;
 }
 
-static void weight_image(const job *j, const tn_real *image, const tn_real *v, const int *off, uint64_t *bits,
-                         tn_real *sum) {
+static void weight_image(const job *j, const tn_real *image, tn_sparse_lists_of list, tn_real *sum) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
-    int width = j->k->width, sum_row = j->vectors * width, co = pool->c;
-    for (int r = 0; r < pool->oh; r += j->band) {
-        int at = r * pool->ow, n = tn_least(j->band, pool->oh - r) * pool->ow;
-        j->k->sparse_bits(co, n, v + at, j->windows, bits);
+    int width = j->k->width, sum_row = j->vectors * width, n = j->band * pool->ow;
+    for (int r = 0; r < pool->oh; r += j->band, list.v += n, list.off += n, list.count++)
         for (int i = 0; i < g->kh; i += j->dw.rows)
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
                 j->k->sparse_dw(tn_least(j->dw.rows, g->kh - i), tn_least(j->dw.vectors, j->vectors - c),
-                                tn_least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
-                                v + at, j->windows, image + i * j->dw_row + c * width, j->dw_row,
-                                sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
-    }
+                                tn_least(width, j->run - (j->vectors - 1) * width), &list,
+                                image + i * j->dw_row + c * width, j->dw_row, sum + i * sum_row + c * width,
+                                sum_row, (ptrdiff_t)g->kh * sum_row);
 }
 
 static void input_image(const job *j, const tn_real *v, const tn_real *key, uint64_t *bits, tn_real *image,
@@ -138,31 +134,34 @@ static void backward_chunk(void *arg, int chunk) {
     const tn_kernels_t *k = j->k;
     const tn_conv_plan *p = &j->p->conv;
     const tn_window *pool = &j->p->pool;
-    const tn_sparse_split split = {j->p->relu, pool->kw, j->dw_row, j->dw_pixel, j->scale};
     int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
         n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
     size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = with_slack(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
     tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
-    tn_real *by_windows = key_last + last;
-    int *off = (int *)(by_windows + j->spread_len);
+    tn_real *by_windows = key_last + last, *terms = by_windows + j->spread_len;
+    int *off = (int *)(terms + room);
     uint64_t *bits = (uint64_t *)(off + room);
+    int bands = tn_pieces(pool->oh, j->band),
+        *count = (int *)bits; /* bits are made once the lists are done with */
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
     tn_real *bias = j->gb ? j->gb + (size_t)chunk * (size_t)(co * TN_LANES) : NULL;
     if (bias) memset(bias, 0, (size_t)(co * TN_LANES) * sizeof *bias);
     memset(image, 0, j->image_len * sizeof *image);
-    memset(v, 0, room * sizeof *v);
     if (sum) memset(sum, 0, j->dw_len * sizeof *sum);
     for (size_t i = 0; j->dx && i < last; i++) v_last[i] = 0, key_last[i] = -1;
+    tn_sparse_split split = {.relu = j->p->relu, .width = pool->kw, .row = j->dw_row, .pixel = j->dw_pixel};
+    split.planes = co, split.n = j->windows, split.band = j->band * pool->ow;
+    split.scale = j->scale, split.base = j->base, split.bias = bias;
+    if (j->dx) split.v = v, split.key = key;
+    split.list = (tn_sparse_lists_of){co, j->windows, bands, terms, off, sum ? count : NULL};
     for (int n = n0; n < n1; n++) {
         size_t at = (size_t)n * out;
-        k->sparse_split(&split, co, j->windows, j->gy + at, j->y + at, j->winner + at, j->base, v,
-                        j->dx ? key : NULL, sum ? off : NULL);
-        if (bias) k->lane_sums(co, j->windows, v, bias);
+        k->sparse_split(&split, j->gy + at, j->y + at, j->winner + at);
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
         if (sum || j->from) put_image(j, n, image);
-        if (sum) weight_image(j, spread(j, image, by_windows), v, off, bits, sum);
+        if (sum) weight_image(j, spread(j, image, by_windows), split.list, sum);
         if (j->dx) {
             k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
             k->transpose(co, j->windows, key, j->windows, key_last, j->ld);
@@ -234,11 +233,12 @@ static void plan_job(tn_tape *t, job *j) {
     size_t room = with_slack((size_t)pool->c * (size_t)j->windows), last = (size_t)j->windows * (size_t)j->ld;
     size_t words = (size_t)j->windows * (size_t)j->places * (size_t)j->words,
            in = (size_t)(g->c * g->h * g->w);
-    size_t dw_words = (size_t)pool->c * (size_t)tn_pieces(j->band * pool->ow, WORD);
-    size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
+    size_t counts = (size_t)(pool->c * tn_pieces(pool->oh, j->band)) * sizeof(int),
+           bits = words * sizeof(uint64_t);
+    bits = (bits > counts ? bits : counts) / sizeof(tn_real) + 1;
     /* the input's gradient beside the input */
     j->second_len = (j->from || j->by_columns) && j->dx ? j->image_len : 0;
-    j->scratch_len = j->second_len + j->image_len + 3 * room + 2 * last + j->spread_len
+    j->scratch_len = j->second_len + j->image_len + 4 * room + 2 * last + j->spread_len
                      + with_slack(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
