@@ -36,15 +36,13 @@ static void frame(const job *j, const tn_real *x, tn_real *out) {
     const tn_window *g = &j->p->conv.g;
     int plane = g->h * g->w;
     out += (size_t)g->ph * (size_t)j->row + (size_t)(g->pw * g->c);
-    if (g->pw == 0)
+    if (g->c == 1)
+        j->k->copy_rows(g->h, g->w, x, g->w, out, j->row);
+    else if (g->pw == 0)
         j->k->transpose(g->c, plane, x, plane, out, g->c);
     else
-        for (int r = 0; r < g->h; r++, x += g->w, out += j->row) {
-            if (g->c == 1)
-                memcpy(out, x, (size_t)g->w * sizeof *x);
-            else
-                j->k->transpose(g->c, g->w, x, plane, out, g->c);
-        }
+        for (int r = 0; r < g->h; r++, x += g->w, out += j->row)
+            j->k->transpose(g->c, g->w, x, plane, out, g->c);
 }
 
 static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *turned) {
@@ -158,9 +156,10 @@ static void backward_chunk(void *arg, int chunk) {
     split.list = (tn_sparse_lists_of){co, j->windows, bands, terms, off, sum ? count : NULL};
     for (int n = n0; n < n1; n++) {
         size_t at = (size_t)n * out;
-        k->sparse_split(&split, j->gy + at, j->y + at, j->winner + at);
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
         if (sum || j->from) put_image(j, n, image);
+        /* between what writes the image and what reads it otherwise, so that the stores have left for the cache */
+        k->sparse_split(&split, j->gy + at, j->y + at, j->winner + at);
         if (sum) weight_image(j, spread(j, image, by_windows), split.list, sum);
         if (j->dx) {
             k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
