@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The input's gradient as in conv_sparse.c, for windows of few rows, one or two of them TN_LANES wide, and 2 x 2 pooling: a
+ * The input's gradient as in conv_sparse.c, for windows of few rows, one or two TN_LANES wide, and 2 x 2 pooling: a
  * column of pixels of the convolution's output at a time. What the two pixels of a pooling window in that column give is a
  * tile of kh + 1 rows of the image, and the tile of the next pooling window lies two rows below, so its sums stay in
  * registers, and only the two rows that are done are added to the image.
