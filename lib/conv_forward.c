@@ -136,7 +136,7 @@ static void lay_out_pooled(tn_tape *t, job *j) {
     /* of pictures alone: feature maps have few rows of zeros, and a sum would end with another channel's */
     j->skip = g->c == 1 && isfinite(j->k->sum((size_t)(k * j->p->co), j->w));
     const size_t words = (size_t)(j->plane / j->row * tn_pieces(j->row, WORD)) * sizeof(uint64_t),
-                 terms = 2 * (size_t)j->pool->oh * sizeof(int);
+                 terms = 2 * (size_t)(j->pool->oh + j->plane / j->row) * sizeof(int);
     if (j->skip) j->live_len = with_slack((words + terms) / sizeof(tn_real));
     j->scratch_len = j->image_len + j->z_len + j->live_len;
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof(tn_real));
@@ -227,20 +227,22 @@ static const int *live_terms(const job *j, const tn_real *image, tn_real *scratc
     const tn_window *g = &j->p->g;
     const int rows = j->plane / j->row, words = tn_pieces(j->row, WORD), high = g->kh + 1;
     uint64_t *live = (uint64_t *)scratch;
-    int *const terms = (int *)(live + rows * words), *t = terms;
+    int *const terms = (int *)(live + rows * words), *const next = terms + 2 * j->pool->oh,
+               *const last = next + rows;
     j->k->sparse_bits(rows, j->row, image, j->row, live);
     for (int i = 0; words > 1 && i < rows; i++) {
         uint64_t any = 0;
         for (int l = 0; l < words; l++) any |= live[i * words + l];
         live[i] = any;
     }
-    for (int r = 0; r < j->pool->oh; r++, t += 2) {
-        int first = 2 * r, end = 2 * r + high;
-        while (first < end && !live[first]) first++;
-        while (first < end && !live[end - 1]) end--;
+    /* from each row the next one that is not all zeros, and the last one so far: without branches, hard to predict here */
+    for (int i = rows - 1, at = rows; i >= 0; i--) next[i] = at = live[i] ? i : at;
+    for (int i = 0, at = -1; i < rows; i++) last[i] = at = live[i] ? i : at;
+    for (int r = 0; r < j->pool->oh; r++) {
+        const int first = next[2 * r] - 2 * r, end = last[2 * r + high - 1] + 1 - 2 * r, none = first >= high;
         /* row i of the image meets row i - 2 r of the weights in the upper windows, the one before in the lower */
-        t[0] = first == end || first == 2 * r ? 0 : (first - 2 * r - 1) * g->kw;
-        t[1] = first == end ? 0 : (end - 2 * r < g->kh ? end - 2 * r : g->kh) * g->kw;
+        terms[2 * r] = none || first == 0 ? 0 : (first - 1) * g->kw;
+        terms[2 * r + 1] = none ? 0 : tn_least(end, g->kh) * g->kw;
     }
     return terms;
 }

@@ -47,6 +47,6 @@ void tn_conv_pool_backward_from(tn_tape *, const tn_conv_pool_plan *, const tn_c
                                 const tn_real *gy, unsigned add, tn_real *gw, tn_real *gb);
 /* A window is cut into blocks of rows by `run` of its kw ci reals a row, so that the weights of one stay in the cache. */
 void tn_conv_pool_block(const tn_conv_pool_plan *, int *rows, int *run);
-/* 1: the input's gradient is made a row of pooling windows at a time (sparse_dx_pool); windows are not cut then. */
-int tn_conv_pool_by_rows(const tn_conv_pool_plan *);
+/* 1: the input's gradient is made a column of pixels at a time (sparse_dx_pool); windows are not cut then. */
+int tn_conv_pool_by_columns(const tn_conv_pool_plan *);
 #endif

@@ -8,9 +8,8 @@
  * on the shape alone: a weight's gradient is one chain over the images and pooling windows of a chunk, then the chunks are
  * added in order; the gradient of a pixel is a sum of chains over the output channels, one for each window that holds it, in
  * order of the block of the window (tn_conv_pool_block) where it holds it, then of the pooling window, then of the place in
- * that, or (tn_conv_pool_by_rows) one chain for each row of pooling windows whose pixels' windows hold it, over these,
- * places and channels; the bias' is summed in TN_LANES lanes a chunk, which
- * are added up in double.
+ * that, or (tn_conv_pool_by_columns) of one chain for each column of the convolution's output whose windows hold it, over
+ * rows and channels; the bias' is summed in TN_LANES lanes a chunk, which are added up in double.
  */
 #include "conv_pool_job.h"
 #include <string.h>
@@ -18,9 +17,9 @@
 enum {
     BAND = 7 * 1024,   /* reals of a band of an image, for all filters: of a first-level cache of 32 KB */
     SPREAD = 5 * 1024, /* reals of an image whose windows' rows are copied to whole lines */
-    WORD = 64,
-    LINE = 64,  /* bytes */
-    SLACK = 128 /* vectors may be loaded beyond the last row */
+    WORD = 64,         /* bits */
+    LINE = 64,         /* bytes */
+    SLACK = 128        /* vectors may be loaded beyond the last row */
 };
 
 typedef tn_conv_pool_job job;
@@ -37,27 +36,25 @@ static void frame(const job *j, const tn_real *x, tn_real *out) {
     const tn_window *g = &j->p->conv.g;
     int plane = g->h * g->w;
     out += (size_t)g->ph * (size_t)j->row + (size_t)(g->pw * g->c);
-    if (g->pw == 0)
+    if (g->c == 1)
+        j->k->copy_rows(g->h, g->w, x, g->w, out, j->row);
+    else if (g->pw == 0)
         j->k->transpose(g->c, plane, x, plane, out, g->c);
     else
-        for (int r = 0; r < g->h; r++, x += g->w, out += j->row) {
-            if (g->c == 1)
-                memcpy(out, x, (size_t)g->w * sizeof *x);
-            else
-                j->k->transpose(g->c, g->w, x, plane, out, g->c);
-        }
+        for (int r = 0; r < g->h; r++, x += g->w, out += j->row)
+            j->k->transpose(g->c, g->w, x, plane, out, g->c);
 }
 
 static void unframe(const job *j, const tn_real *image, tn_real *gx, tn_real *turned) {
     const tn_window *g = &j->p->conv.g;
     int plane = g->h * g->w;
     tn_real *out = j->add ? turned : gx;
-    image += g->ph * j->gx_row + g->pw * j->gx_pixel;
+    image += g->ph * j->row + g->pw * g->c;
     if (g->pw == 0)
-        j->k->transpose(plane, g->c, image, j->gx_pixel, out, plane);
+        j->k->transpose(plane, g->c, image, g->c, out, plane);
     else
         for (int r = 0; r < g->h; r++)
-            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->gx_row, j->gx_pixel,
+            j->k->transpose(g->w, g->c, image + (size_t)r * (size_t)j->row, g->c,
                             out + (size_t)r * (size_t)g->w, plane);
     if (j->add) j->k->accumulate((size_t)plane * (size_t)g->c, turned, gx);
 }
@@ -75,37 +72,31 @@ static const tn_real *spread(const job *j, const tn_real *image, tn_real *out) {
     return out;
 }
 
-static void weight_image(const job *j, const tn_real *image, const tn_real *v, const int *off, uint64_t *bits,
-                         tn_real *sum) {
+static void weight_image(const job *j, const tn_real *image, tn_sparse_lists_of list, tn_real *sum) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
-    int width = j->k->width, sum_row = j->vectors * width, co = pool->c;
-    for (int r = 0; r < pool->oh; r += j->band) {
-        int at = r * pool->ow, n = tn_least(j->band, pool->oh - r) * pool->ow;
-        j->k->sparse_bits(co, n, v + at, j->windows, bits);
+    int width = j->k->width, sum_row = j->vectors * width, n = j->band * pool->ow;
+    for (int r = 0; r < pool->oh; r += j->band, list.v += n, list.off += n, list.count++)
         for (int i = 0; i < g->kh; i += j->dw.rows)
             for (int c = 0; c < j->vectors; c += j->dw.vectors)
                 j->k->sparse_dw(tn_least(j->dw.rows, g->kh - i), tn_least(j->dw.vectors, j->vectors - c),
-                                tn_least(width, j->run - (j->vectors - 1) * width), co, n, bits, off + at,
-                                v + at, j->windows, image + i * j->dw_row + c * width, j->dw_row,
-                                sum + i * sum_row + c * width, sum_row, (ptrdiff_t)g->kh * sum_row);
-    }
+                                tn_least(width, j->run - (j->vectors - 1) * width), &list,
+                                image + i * j->dw_row + c * width, j->dw_row, sum + i * sum_row + c * width,
+                                sum_row, (ptrdiff_t)g->kh * sum_row);
 }
 
 static void input_image(const job *j, const tn_real *v, const tn_real *key, uint64_t *bits, tn_real *image,
                         const tn_real *gx) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     const size_t bytes = (size_t)(g->c * g->h * g->w) * sizeof *gx;
-    const int pixels = j->windows * j->places;
-    tn_sparse_window s = {pool->oh,  pool->ow,    pool->kh,         pool->kw,
-                          j->gx_row, j->gx_pixel, (const char *)gx, 0};
-    s.step = gx ? (int)(bytes / (size_t)pixels) / LINE * LINE : 0;
+    const int steps = j->by_columns ? pool->ow * pool->kw : j->windows * j->places;
+    tn_sparse_window s = {pool->oh, pool->ow, pool->kh, pool->kw, j->row, g->c, (const char *)gx, 0};
+    s.step = gx ? (int)(bytes / (size_t)steps) / LINE * LINE : 0;
     const tn_real *w = j->w;
     int width = j->k->width;
     j->k->sparse_keys(j->windows, j->places, j->ld, key, bits);
-    memset(image, 0, j->gradient_len * sizeof *image);
-    if (j->by_rows) {
-        s.step *= j->places;
-        j->k->sparse_dx_pool(g->kh, g->kw, &s, j->ld, bits, v, w, image);
+    memset(image, 0, j->image_len * sizeof *image);
+    if (j->by_columns) {
+        j->k->sparse_dx_pool(g->kh, j->run, &s, j->ld, bits, v, w, image);
         return;
     }
     for (int i = 0; i < g->kh; i += j->block_rows)
@@ -141,31 +132,35 @@ static void backward_chunk(void *arg, int chunk) {
     const tn_kernels_t *k = j->k;
     const tn_conv_plan *p = &j->p->conv;
     const tn_window *pool = &j->p->pool;
-    const tn_sparse_split split = {j->p->relu, pool->kw, j->dw_row, j->dw_pixel, j->scale};
     int co = pool->c, n0 = (int)((long)p->n * chunk / j->chunks),
         n1 = (int)((long)p->n * (chunk + 1) / j->chunks);
     size_t out = (size_t)co * (size_t)j->windows;
     size_t last = (size_t)j->windows * (size_t)j->ld, room = with_slack(out);
     tn_real *image = j->scratch + (size_t)tn_worker() * j->scratch_len, *gradient = image + j->second_len;
-    tn_real *v = gradient + j->gradient_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
-    tn_real *by_windows = key_last + last;
-    int *off = (int *)(by_windows + j->spread_len);
+    tn_real *v = gradient + j->image_len, *key = v + room, *v_last = key + room, *key_last = v_last + last;
+    tn_real *by_windows = key_last + last, *terms = by_windows + j->spread_len;
+    int *off = (int *)(terms + room);
     uint64_t *bits = (uint64_t *)(off + room);
+    int bands = tn_pieces(pool->oh, j->band),
+        *count = (int *)bits; /* bits are made once the lists are done with */
     tn_real *sum = j->gw ? j->gw + (size_t)chunk * j->dw_len : NULL;
     tn_real *bias = j->gb ? j->gb + (size_t)chunk * (size_t)(co * TN_LANES) : NULL;
     if (bias) memset(bias, 0, (size_t)(co * TN_LANES) * sizeof *bias);
     memset(image, 0, j->image_len * sizeof *image);
-    memset(v, 0, room * sizeof *v);
     if (sum) memset(sum, 0, j->dw_len * sizeof *sum);
     for (size_t i = 0; j->dx && i < last; i++) v_last[i] = 0, key_last[i] = -1;
+    tn_sparse_split split = {.relu = j->p->relu, .width = pool->kw, .row = j->dw_row, .pixel = j->dw_pixel};
+    split.planes = co, split.n = j->windows, split.band = j->band * pool->ow;
+    split.scale = j->scale, split.base = j->base, split.bias = bias;
+    if (j->dx) split.v = v, split.key = key;
+    split.list = (tn_sparse_lists_of){co, j->windows, bands, terms, off, sum ? count : NULL};
     for (int n = n0; n < n1; n++) {
         size_t at = (size_t)n * out;
-        k->sparse_split(&split, co, j->windows, j->gy + at, j->y + at, j->winner + at, j->base, v,
-                        j->dx ? key : NULL, sum ? off : NULL);
-        if (bias) k->lane_sums(co, j->windows, v, bias);
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
         if (sum || j->from) put_image(j, n, image);
-        if (sum) weight_image(j, spread(j, image, by_windows), v, off, bits, sum);
+        /* between what writes the image and what reads it otherwise, so that the stores have left for the cache */
+        k->sparse_split(&split, j->gy + at, j->y + at, j->winner + at);
+        if (sum) weight_image(j, spread(j, image, by_windows), split.list, sum);
         if (j->dx) {
             k->transpose(co, j->windows, v, j->windows, v_last, j->ld);
             k->transpose(co, j->windows, key, j->windows, key_last, j->ld);
@@ -229,21 +224,20 @@ static void plan_job(tn_tape *t, job *j) {
     j->band = j->band < 1 ? 1 : tn_least(j->band, pool->oh);
     j->dw = tn_conv_pool_tile(g->kh, j->vectors, most);
     tn_conv_pool_block(j->p, &j->block_rows, &j->block_run);
-    j->by_rows = !j->from && tn_conv_pool_by_rows(j->p);
-    j->gx_pixel = j->by_rows ? TN_CONV_POOL_PIXEL : g->c, j->gx_row = (g->w + 2 * g->pw) * j->gx_pixel;
-    j->w_len =
-        j->by_rows ? tn_conv_pool_by_rows_room(j->p) : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
+    j->by_columns = !j->from && tn_conv_pool_by_columns(j->p);
+    j->w_len = j->by_columns ? tn_conv_pool_by_columns_room(j->p)
+                             : (size_t)j->ld * (size_t)(g->kh * j->vectors * width);
     j->dw_len = (size_t)pool->c * (size_t)(g->kh * j->vectors * width);
     j->image_len = with_slack((size_t)(g->h + 2 * g->ph) * (size_t)j->row);
     size_t room = with_slack((size_t)pool->c * (size_t)j->windows), last = (size_t)j->windows * (size_t)j->ld;
     size_t words = (size_t)j->windows * (size_t)j->places * (size_t)j->words,
            in = (size_t)(g->c * g->h * g->w);
-    size_t dw_words = (size_t)pool->c * (size_t)tn_pieces(j->band * pool->ow, WORD);
-    size_t bits = (words > dw_words ? words : dw_words) * sizeof(uint64_t) / sizeof(tn_real) + 1;
-    j->gradient_len = j->by_rows ? with_slack((size_t)(g->h + 2 * g->ph) * (size_t)j->gx_row) : j->image_len;
+    size_t counts = (size_t)(pool->c * tn_pieces(pool->oh, j->band)) * sizeof(int),
+           bits = words * sizeof(uint64_t);
+    bits = (bits > counts ? bits : counts) / sizeof(tn_real) + 1;
     /* the input's gradient beside the input */
-    j->second_len = (j->from || j->by_rows) && j->dx ? j->image_len : 0;
-    j->scratch_len = j->second_len + j->gradient_len + 3 * room + 2 * last + j->spread_len
+    j->second_len = (j->from || j->by_columns) && j->dx ? j->image_len : 0;
+    j->scratch_len = j->second_len + j->image_len + 4 * room + 2 * last + j->spread_len
                      + with_slack(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
     int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);

@@ -27,25 +27,22 @@ typedef struct {
     int windows, places, words;
     tn_conv_tile dw;
     int block_rows,
-        block_run;        /* dx: part of a window whose weights stay in the cache; the same at every level */
-    int by_rows;          /* dx: tn_conv_pool_by_rows */
-    int gx_row, gx_pixel; /* dx: as row, of the gradient, and reals of a pixel */
-    const tn_real *w;     /* tiles of (co, rows, vectors, width) */
-    const int *base;      /* of each window's first pixel in the image */
-    size_t w_len, image_len, gradient_len, second_len, spread_len, dw_len, scratch_len;
+        block_run;    /* dx: part of a window whose weights stay in the cache; the same at every level */
+    int by_columns;   /* dx: tn_conv_pool_by_columns */
+    const tn_real *w; /* tiles of (co, rows, vectors, width) */
+    const int *base;  /* of each window's first pixel in the image */
+    size_t w_len, image_len, second_len, spread_len, dw_len, scratch_len;
     tn_real *scratch;
 } tn_conv_pool_job;
 
 enum { TN_CONV_POOL_FILTERS = 4 }; /* of a chunk of what is done filter by filter */
-/* Reals of a pixel of the input's gradient, by rows. */
-enum { TN_CONV_POOL_PIXEL = TN_LANES / 2 };
 
 /* The cut of rows by vectors that makes fewest passes, with at most `most` vectors of sums. */
 tn_conv_tile tn_conv_pool_tile(int rows, int vectors, int most);
 /* The block of rows i ... and reals l ... of a window. */
 tn_sparse_block tn_conv_pool_block_at(const tn_conv_pool_job *, int i, int l);
-/* Reals of the weights by rows. */
-size_t tn_conv_pool_by_rows_room(const tn_conv_pool_plan *);
-/* The weights as sparse_dx, or with by_rows sparse_dx_pool, reads them: out has w_len reals. */
+/* Reals of the weights by columns. */
+size_t tn_conv_pool_by_columns_room(const tn_conv_pool_plan *);
+/* The weights as sparse_dx, or with by_columns sparse_dx_pool, reads them: out has w_len reals. */
 void tn_conv_pool_pack(tn_tape *, const tn_conv_pool_job *, const tn_real *w, tn_real *out);
 #endif

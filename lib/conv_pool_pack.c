@@ -7,7 +7,7 @@ enum {
     SLICE = 10 * 1024, /* reals of the weights of a tile, all filters */
     TILE_ROWS = 5,     /* largest tile of the kernels, also bounded by TN_SPARSE_TILE */
     TILE_VECTORS = 6,
-    MOST_FILTERS = 32 /* by rows: one word of bits for two pixels */
+    MOST_FILTERS = 64 /* by columns: one word of bits */
 };
 
 typedef tn_conv_pool_job job;
@@ -32,21 +32,20 @@ void tn_conv_pool_block(const tn_conv_pool_plan *p, int *rows, int *run) {
     *rows = block.rows, *run = block.vectors * TN_LANES;
 }
 
-/* Row of weights, by rows. */
-static int by_rows_len(const tn_window *g) {
-    return (g->kw + 1) / 2 * TN_LANES;
+/* Row of weights, by columns. */
+static int by_columns_len(const tn_window *g) {
+    return tn_pieces(g->kw * g->c, TN_LANES) * TN_LANES;
 }
 
-size_t tn_conv_pool_by_rows_room(const tn_conv_pool_plan *p) {
+size_t tn_conv_pool_by_columns_room(const tn_conv_pool_plan *p) {
     const tn_window *g = &p->conv.g;
-    return (size_t)(2 * tn_pieces(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)by_rows_len(g);
+    return (size_t)(tn_pieces(p->pool.c, TN_LANES) * TN_LANES * g->kh) * (size_t)by_columns_len(g);
 }
 
-int tn_conv_pool_by_rows(const tn_conv_pool_plan *p) {
+int tn_conv_pool_by_columns(const tn_conv_pool_plan *p) {
     const tn_window *g = &p->conv.g, *pool = &p->pool;
     return pool->kh == 2 && pool->kw == 2 && pool->c <= MOST_FILTERS && (g->kh == 3 || g->kh == 5)
-           && g->kw == g->kh && g->c > TN_CONV_POOL_PIXEL / 2 && g->c <= TN_CONV_POOL_PIXEL
-           && tn_conv_pool_by_rows_room(p) <= SLICE;
+           && g->kw * g->c <= 2 * TN_LANES;
 }
 
 tn_sparse_block tn_conv_pool_block_at(const job *j, int i, int l) {
@@ -93,22 +92,19 @@ static void pack_filters(void *arg, size_t lo, size_t hi) {
         }
 }
 
-/* The same for tn_conv_pool_by_rows: the weights, and the weights a pixel further on. */
-static void pack_by_rows(void *arg, size_t lo, size_t hi) {
+/* The same for tn_conv_pool_by_columns. */
+static void pack_by_columns(void *arg, size_t lo, size_t hi) {
     const pack_job *p = arg;
     const job *j = p->j;
-    const tn_window *g = &j->p->conv.g;
-    const int len = by_rows_len(g);
-    for (int right = 0; right < 2; right++)
-        for (int o = (int)lo; o < (int)hi; o++)
-            for (int i = 0; i < g->kh; i++) {
-                tn_real *out = p->out + ((right * j->ld + o) * g->kh + i) * len;
-                memset(out, 0, (size_t)len * sizeof *out);
-                out += right * TN_CONV_POOL_PIXEL;
-                const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * g->kw;
-                for (int l = 0; l < g->kw && o < j->p->pool.c; l++, out += TN_CONV_POOL_PIXEL)
-                    for (int c = 0; c < g->c; c++) out[c] = w[c * g->kh * g->kw + l];
-            }
+    const int kh = j->p->conv.g.kh, kw = j->p->conv.g.kw, len = by_columns_len(&j->p->conv.g);
+    for (int o = (int)lo; o < (int)hi; o++)
+        for (int i = 0; i < kh; i++) {
+            tn_real *out = p->out + (ptrdiff_t)(o * kh + i) * len;
+            const tn_real *w = p->w + (ptrdiff_t)o * j->p->conv.k + i * kw;
+            const int n = o < j->p->pool.c ? j->run : 0;
+            for (int l = 0; l < n; l++) out[l] = w[p->at[l]];
+            for (int l = n; l < len; l++) out[l] = 0;
+        }
 }
 
 void tn_conv_pool_pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out) {
@@ -116,5 +112,6 @@ void tn_conv_pool_pack(tn_tape *t, const job *j, const tn_real *w, tn_real *out)
     int *at = tn_scratch(t, (size_t)j->run * sizeof *at);
     for (int l = 0; l < j->run; l++) at[l] = l % g->c * g->kh * g->kw + l / g->c;
     pack_job p = {j, at, w, out};
-    tn_parallel_range((size_t)j->ld, TN_CONV_POOL_FILTERS, j->by_rows ? pack_by_rows : pack_filters, &p);
+    tn_parallel_range((size_t)j->ld, TN_CONV_POOL_FILTERS, j->by_columns ? pack_by_columns : pack_filters,
+                      &p);
 }

@@ -67,8 +67,8 @@
 #define tn_conv_pool_backward_from tn64_conv_pool_backward_from
 #define tn_conv_pool_block tn64_conv_pool_block
 #define tn_conv_pool_block_at tn64_conv_pool_block_at
-#define tn_conv_pool_by_rows tn64_conv_pool_by_rows
-#define tn_conv_pool_by_rows_room tn64_conv_pool_by_rows_room
+#define tn_conv_pool_by_columns tn64_conv_pool_by_columns
+#define tn_conv_pool_by_columns_room tn64_conv_pool_by_columns_room
 #define tn_conv_pool_forward tn64_conv_pool_forward
 #define tn_conv_pool_fwd tn64_conv_pool_fwd
 #define tn_conv_pool_pack tn64_conv_pool_pack

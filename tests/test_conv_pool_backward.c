@@ -107,25 +107,24 @@ static void add_block(const layer *l, int i0, int rows, int l0, int run, tn_real
                     }
 }
 
-/* All places of a row of pooling windows in one chain. */
-static void add_by_rows(const layer *l, tn_real *sum) {
+/* All pixels of a column of the output in one chain. */
+static void add_by_columns(const layer *l, tn_real *sum) {
     const tn_window *g = &l->p.conv.g, *pool = &l->p.pool;
-    int windows = pool->oh * pool->ow;
+    size_t windows = (size_t)(pool->oh * pool->ow);
     for (int e = 0; e < (int)l->xn; e++) {
         int n = e / (g->c * g->h * g->w), c = e / (g->h * g->w) % g->c, y = e / g->w % g->h, x = e % g->w;
-        tn_real chain = 0;
-        for (int q = 0; q < windows; q++) {
-            for (int place = 0; place < 4; place++)
+        for (int v = 0; v < 2 * pool->ow; v++) {
+            tn_real chain = 0;
+            for (int r = 0; r < 2 * pool->oh; r++)
                 for (int o = 0; o < l->s.co; o++) {
-                    size_t at = ((size_t)n * (size_t)l->s.co + (size_t)o) * (size_t)windows + (size_t)q;
-                    int r, v;
-                    if (l->winner[at] != place || slope(l, at) == 0) continue;
-                    position(l, at, &r, &v);
+                    size_t at = ((size_t)n * (size_t)l->s.co + (size_t)o) * windows
+                                + (size_t)(r / 2 * pool->ow + v / 2);
                     int i = y + g->ph - r, j = x + g->pw - v;
+                    if (l->winner[at] != r % 2 * 2 + v % 2 || slope(l, at) == 0) continue;
                     if (i >= 0 && i < g->kh && j >= 0 && j < g->kw)
                         chain = fused(slope(l, at), l->w[((o * g->c + c) * g->kh + i) * g->kw + j], chain);
                 }
-            if ((q + 1) % pool->ow == 0) sum[e] += chain, chain = 0;
+            sum[e] += chain;
         }
     }
 }
@@ -136,7 +135,7 @@ static void want_input(const layer *l, int add, tn_real *gx) {
     int rows, run;
     assert_non_null(sum);
     tn_conv_pool_block(&l->p, &rows, &run);
-    if (tn_conv_pool_by_rows(&l->p)) add_by_rows(l, sum), rows = g->kh + 1;
+    if (tn_conv_pool_by_columns(&l->p)) add_by_columns(l, sum), rows = g->kh + 1;
     for (int i = 0; i < g->kh && rows <= g->kh; i += rows)
         for (int k = 0; k < g->kw * g->c; k += run) add_block(l, i, rows, k, run, sum);
     for (size_t i = 0; i < l->xn; i++) gx[i] = add ? gx[i] + sum[i] : sum[i];
@@ -241,7 +240,7 @@ static void odd_shapes(void **unused) {
         s.pool_h = draw(1, 3), s.pool_w = draw(1, 3);
         if (draw(0, 2) == 0)
             s.kh = s.kw = draw(1, 2) * 2 + 1, s.pool_h = s.pool_w = 2,
-            s.co = draw(1, 32); /* by rows, if ci fits */
+            s.co = draw(1, 32); /* by columns, if ci fits */
         s.ph = draw(0, s.kh - 1), s.pw = draw(0, s.kw - 1);
         int least_h = s.kh + s.pool_h - 1 - 2 * s.ph, least_w = s.kw + s.pool_w - 1 - 2 * s.pw;
         s.h = (least_h < 1 ? 1 : least_h) + draw(0, 8), s.w = (least_w < 1 ? 1 : least_w) + draw(0, 20);

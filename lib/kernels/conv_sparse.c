@@ -25,99 +25,7 @@ enum { WORD = 64, LINE = 64, MOST = TN_SPARSE_TILE(MR) };
 #define CASES_OF(rows, m) m(rows, 1) m(rows, 2) m(rows, 3) m(rows, 4) m(rows, 5) m(rows, 6)
 #define CASES(m)          CASES_OF(1, m) CASES_OF(2, m) CASES_OF(3, m) CASES_OF(4, m) CASES_OF(5, m)
 
-/* ---- what is not zero, and where ---- */
-
-static inline VI whole(V v) { /* of whole numbers */
-#ifdef TN_LEVEL_PLAIN
-    return (VI)v;
-#else
-    return __builtin_convertvector(v, VI);
-#endif
-}
-
-static inline VI load_int(const int *p) {
-#ifdef TN_LEVEL_PLAIN
-    return *p;
-#else
-    VI i;
-    memcpy(&i, p, sizeof i);
-    return i;
-#endif
-}
-
-static inline void store_int(int *p, VI i) {
-#ifdef TN_LEVEL_PLAIN
-    *p = (int)i;
-#else
-    memcpy(p, &i, sizeof i);
-#endif
-}
-
-/* What is the same for all elements: kept in registers, since stores might change what *s holds. */
-typedef struct {
-    V inverse, scale;
-    VI pixel, down; /* w pixel + i down is the place of element w = i width + j */
-    int relu;
-} split_by;
-
-__attribute__((always_inline)) static inline void split_vector(const split_by s, const tn_real *gy,
-                                                               const tn_real *y, const unsigned char *winner,
-                                                               const int *base, tn_real *v, tn_real *key,
-                                                               int *off) {
-    V g = vload(gy), w = vload_u8(winner);
-    if (s.relu) g = vbehind_relu(g, vload(y));
-    g *= s.scale;
-    vstore(v, g);
-    if (key) vstore(key, vsel(veq(g, vset1(0)), vset1(-1), w));
-    if (!off) return;
-    VI i = whole((w + vset1((tn_real)0.5)) * s.inverse); /* the half keeps i off the edge */
-    store_int(off, load_int(base) + whole(w) * s.pixel + i * s.down);
-}
-
-__attribute__((always_inline)) static inline void split_planes(const tn_sparse_split *given, const int relu,
-                                                               const int keys, const int offs, int planes,
-                                                               int n, const tn_real *gy, const tn_real *y,
-                                                               const unsigned char *winner, const int *base,
-                                                               tn_real *v, tn_real *key, int *off) {
-    const VI none = veq(vset1(0), vset1(1)); /* no bit set */
-    const split_by s = {vset1((tn_real)1 / (tn_real)given->width), vset1(given->scale), none + given->pixel,
-                        none + (given->row - given->width * given->pixel), relu};
-    for (int p = 0; p < planes; p++, gy += n, y += n, winner += n, v += n) {
-        for (int q = 0; q < n; q += VL) {
-            int q0 = q + VL <= n ? q : n - VL; /* the last one ends with the plane */
-            if (q0 >= 0) {
-                split_vector(s, gy + q0, y + q0, winner + q0, base + q0, v + q0, keys ? key + q0 : NULL,
-                             offs ? off + q0 : NULL);
-                continue;
-            }
-            tn_real g1[VL] = {0}, y1[VL] = {0}, v1[VL], key1[VL];
-            unsigned char w1[VL] = {0};
-            int base1[VL] = {0}, off1[VL];
-            for (int l = 0; l < n; l++) g1[l] = gy[l], y1[l] = y[l], w1[l] = winner[l], base1[l] = base[l];
-            split_vector(s, g1, y1, w1, base1, v1, key1, off1);
-            memcpy(v, v1, (size_t)n * sizeof *v);
-            if (keys) memcpy(key, key1, (size_t)n * sizeof *key);
-            if (offs) memcpy(off, off1, (size_t)n * sizeof *off);
-        }
-        if (keys) key += n;
-        if (offs) off += n;
-    }
-}
-
-void tn_k_sparse_split(const tn_sparse_split *s, int planes, int n, const tn_real *gy, const tn_real *y,
-                       const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off) {
-#define SPLIT(r, k, o)                                                   \
-    if ((s->relu != 0) == r && (key != NULL) == k && (off != NULL) == o) \
-        split_planes(s, r, k, o, planes, n, gy, y, winner, base, v, key, off);
-    SPLIT(0, 0, 0)
-    SPLIT(0, 0, 1)
-    SPLIT(0, 1, 0)
-    SPLIT(0, 1, 1)
-    SPLIT(1, 0, 0)
-    SPLIT(1, 0, 1)
-    SPLIT(1, 1, 0)
-    SPLIT(1, 1, 1)
-}
+/* ---- what is not zero ---- */
 
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits) {
     for (int p = 0; p < planes; p++, v += ld)
@@ -147,25 +55,22 @@ void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key,
 
 /* ---- weights ---- */
 
-__attribute__((always_inline)) static inline void dw(const int rows, const int vectors, int channels, int n,
-                                                     const uint64_t *bits, const int *off, const tn_real *v,
-                                                     ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
-                                                     tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
-    const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row;
-    for (int o = 0; o < channels; o++, off += ld, v += ld, sum += sum_ld) {
+__attribute__((always_inline)) static inline void dw(const int rows, const int vectors,
+                                                     const tn_sparse_lists_of *s, const tn_real *x,
+                                                     ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row,
+                                                     ptrdiff_t sum_ld) {
+    const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row, *v = s->v;
+    const int *off = s->off, *count = s->count;
+    for (int o = 0; o < s->lists; o++, off += s->ld, v += s->ld, count += s->count_ld, sum += sum_ld) {
 #define LOAD(r, c) V a##r##c = rows > r && vectors > c ? vload(sum + r * sum_row + c * VL) : vset1(0);
         TILE(LOAD)
-        const int *off_q = off;
-        const tn_real *v_q = v;
-        for (int q = 0; q < n; q += WORD, off_q += WORD, v_q += WORD)
-            for (uint64_t m = *bits++; m; m &= m - 1) {
-                size_t i = (size_t)__builtin_ctzll(m);
-                ptrdiff_t at = off_q[i];
-                V g = vset1(v_q[i]);
+        for (ptrdiff_t i = 0; i < *count; i++) {
+            const ptrdiff_t at = off[i];
+            const V g = vset1(v[i]);
 #define ADD(r, c) \
     if (rows > r && vectors > c) a##r##c = vfma(g, vload(x##r + at + c * VL), a##r##c);
-                TILE(ADD)
-            }
+            TILE(ADD)
+        }
 #define STORE(r, c) \
     if (rows > r && vectors > c) vstore(sum + r * sum_row + c * VL, a##r##c);
         TILE(STORE)
@@ -177,16 +82,16 @@ __attribute__((always_inline)) static inline void dw(const int rows, const int v
  */
 #define ROWS(m) m(0) m(1) m(2) m(3) m(4)
 
-__attribute__((always_inline)) static inline void
-dw_narrow(const int rows, int channels, int n, const uint64_t *bits, const int *off, const tn_real *v,
-          ptrdiff_t ld, const tn_real *x, ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
-    const int words = (n + WORD - 1) / WORD;
+__attribute__((always_inline)) static inline void dw_narrow(const int rows, const tn_sparse_lists_of *s,
+                                                            const tn_real *x, ptrdiff_t row, tn_real *sum,
+                                                            ptrdiff_t sum_row, ptrdiff_t sum_ld) {
     const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row;
-    for (int o = 0; o < channels; o += 2) {
-        const int two = o + 1 < channels;
-        const int *off2 = two ? off + ld : off;
-        const tn_real *v2 = two ? v + ld : v;
-        tn_real *sum2 = two ? sum + sum_ld : sum;
+    for (int o = 0; o < s->lists; o += 2, sum += 2 * sum_ld) {
+        const ptrdiff_t two = o + 1 < s->lists, n = s->count[o * s->count_ld],
+                        n2 = two ? s->count[(o + 1) * s->count_ld] : 0, both = n < n2 ? n : n2;
+        const int *off = s->off + o * s->ld, *off2 = off + two * s->ld;
+        const tn_real *v = s->v + o * s->ld, *v2 = v + two * s->ld;
+        tn_real *sum2 = sum + two * sum_ld;
 #define LOAD_ROW(r)                         \
     VH a##r = vh_set1(0), b##r = a##r;      \
     if (rows > r) {                         \
@@ -194,48 +99,41 @@ dw_narrow(const int rows, int channels, int n, const uint64_t *bits, const int *
         b##r = vh_load(sum2 + r * sum_row); \
     }
         ROWS(LOAD_ROW)
-        for (int q = 0; q < words; q++) {
-            uint64_t m = bits[q], m2 = two ? bits[q + words] : 0;
-#define TERM(s, m, off, v)                     \
-    {                                          \
-        int i = q * WORD + __builtin_ctzll(m); \
-        ptrdiff_t at = off[i];                 \
-        VH g = vh_set1(v[i]);                  \
-        m &= m - 1;                            \
-        ROWS(s)                                \
+#define TERM(s, off, v)              \
+    {                                \
+        const ptrdiff_t at = off[i]; \
+        const VH g = vh_set1(v[i]);  \
+        ROWS(s)                      \
     }
 #define ADD_A(r) \
     if (rows > r) a##r = vh_fma(g, vh_load(x##r + at), a##r);
 #define ADD_B(r) \
     if (rows > r) b##r = vh_fma(g, vh_load(x##r + at), b##r);
-            while (m && m2) {
-                TERM(ADD_A, m, off, v)
-                TERM(ADD_B, m2, off2, v2)
-            }
-            while (m) TERM(ADD_A, m, off, v)
-            while (m2) TERM(ADD_B, m2, off2, v2)
+        for (ptrdiff_t i = 0; i < both; i++) {
+            TERM(ADD_A, off, v)
+            TERM(ADD_B, off2, v2)
         }
+        for (ptrdiff_t i = both; i < n; i++) TERM(ADD_A, off, v)
+        for (ptrdiff_t i = both; i < n2; i++) TERM(ADD_B, off2, v2)
 #define STORE_ROW(r)                                 \
     if (rows > r) {                                  \
         if (two) vh_store(sum2 + r * sum_row, b##r); \
         vh_store(sum + r * sum_row, a##r);           \
     }
         ROWS(STORE_ROW)
-        bits += 2 * words, off += 2 * ld, v += 2 * ld, sum += 2 * sum_ld;
     }
 }
 
-void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
-                    const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
-                    tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
-#define NARROW(r)                                                                      \
-    case r + 1:                                                                        \
-        dw_narrow(r + 1, channels, n, bits, off, v, ld, x, row, sum, sum_row, sum_ld); \
+void tn_k_sparse_dw(int rows, int vectors, int lanes, const tn_sparse_lists_of *s, const tn_real *x,
+                    ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
+#define NARROW(r)                                          \
+    case r + 1:                                            \
+        dw_narrow(r + 1, s, x, row, sum, sum_row, sum_ld); \
         return;
     if (vectors == 1 && lanes <= HL) {
         switch (rows) { ROWS(NARROW) }
     }
-#define DW(r, c) CASE_OF(r, c, dw(r, c, channels, n, bits, off, v, ld, x, row, sum, sum_row, sum_ld))
+#define DW(r, c) CASE_OF(r, c, dw(r, c, s, x, row, sum, sum_row, sum_ld))
     switch (rows * 8 + vectors) { CASES(DW) }
 }
 

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The input's gradient as in conv_sparse.c, for short windows, few channels and 2 x 2 pooling. A pixel has PIXEL reals, two
- * of them TN_LANES: what the four pixels of a pooling window give is a tile of kh + 1 rows by (kw + 1) / 2 pairs of pixels,
- * and the tile of the next pooling window lies one pair further on, so its sums stay in registers, and only the pair that
- * is done is added to the image. Weights of the right-hand pixels are kept a second time, one pixel further to the right;
- * the pixels below add to the tile from its second row on.
+ * The input's gradient as in conv_sparse.c, for windows of few rows, one or two TN_LANES wide, and 2 x 2 pooling: a
+ * column of pixels of the convolution's output at a time. What the two pixels of a pooling window in that column give is a
+ * tile of kh + 1 rows of the image, and the tile of the next pooling window lies two rows below, so its sums stay in
+ * registers, and only the two rows that are done are added to the image.
  *
- * Where a row of weights has no pixel stand zeros. A gradient that is not finite would make NaN of them, so an image with
+ * Beyond the end of a row of weights stand zeros. A gradient that is not finite would make NaN of them, so an image with
  * such a one takes sums in memory, real by real.
  */
 #include "level.h"
 
-/* The tile where a vector is a pair: 18 sums. Elsewhere a tile has one pair, all lanes at a time where there are registers. */
-enum { PIXEL = TN_LANES / 2, PAIRS = 3, ROWS = 6, LINE = 64, PART = VL == 1 ? 1 : (int)TN_LANES / VL };
+/* 12 sums in 16 registers, 24 in 32; a row of weights, TN_LANES or twice that, in one pass where that suffices. */
+enum { LINE = 64, PART = MR < 8 ? 2 : 4 };
 
 typedef struct {
-    int channels, pairs, len; /* len: of a row of weights, pairs TN_LANES */
+    int channels, len; /* len: of a row of weights */
+    ptrdiff_t bits_row, v_row, row;
     const tn_real *w;
 } layer;
 
@@ -27,78 +27,71 @@ typedef struct {
         a##r##c = vfma(x, vload(at + (r - below) * len + c * VL), a##r##c);
 #define ADD_0(r, c) ADD(r, c, 0)
 #define ADD_1(r, c) ADD(r, c, 1)
-/* The upper (0) or the lower (1) pixels of a pooling window: of the left-hand one all channels, then of the other. */
-#define PIXELS(i)                                                                 \
-    for (uint64_t m = bits[2 * i] | bits[2 * i + 1] << channels; m; m &= m - 1) { \
-        const size_t l = (size_t)__builtin_ctzll(m);                              \
-        const tn_real *at = w + l * (size_t)(rows * len);                         \
-        const V x = vset1(v[l & (size_t)(channels - 1)]);                         \
-        TILE(ADD_##i)                                                             \
+/* The upper (0) or the lower (1) pixel of a pooling window, all channels. */
+#define PIXEL(i)                                          \
+    for (uint64_t m = bits[2 * i]; m; m &= m - 1) {       \
+        const size_t l = (size_t)__builtin_ctzll(m);      \
+        const tn_real *at = w + l * (size_t)(rows * len); \
+        const V x = vset1(v[l]);                          \
+        TILE(ADD_##i)                                     \
     }
 
 __attribute__((always_inline)) static inline void put(tn_real *to, V sum) {
     vstore(to, vload(to) + sum);
 }
 
-/* A row of pooling windows. */
-__attribute__((always_inline)) static inline void windows(const int rows, const int pairs, int n,
-                                                          const layer *g, const uint64_t *bits,
-                                                          const tn_real *v, tn_real *to, ptrdiff_t row) {
-    const int channels = g->channels, len = pairs * (int)TN_LANES;
-    if (VL == (int)TN_LANES) {
-        const int vectors = pairs;
-        const tn_real *w = g->w;
-        TILE(ZERO)
-        for (int c = 0; c < n; c++, bits += 4, v += channels, to += TN_LANES) {
-            PIXELS(0)
-            PIXELS(1)
-#define DONE(r) \
-    if (r <= rows) put(to + r * row, a##r##0), a##r##0 = a##r##1, a##r##1 = a##r##2, a##r##2 = vset1(0);
-            DONE(0) DONE(1) DONE(2) DONE(3) DONE(4) DONE(5)
-        }
-#define LAST(r, c) \
-    if (r <= rows && c + 1 < pairs) put(to + r * row + c * VL, a##r##c);
-        TILE(LAST)
-        return;
+/* `vectors` vectors of a column, n pooling windows high. */
+__attribute__((always_inline)) static inline void column(const int rows, const int vectors, const int len,
+                                                         int n, const layer *g, const uint64_t *bits,
+                                                         const tn_real *v, const tn_real *w, tn_real *to) {
+    const ptrdiff_t row = g->row, bits_row = g->bits_row, v_row = g->v_row;
+    TILE(ZERO)
+    for (int r = 0; r < n; r++, bits += bits_row, v += v_row, to += 2 * row) {
+        PIXEL(0)
+        PIXEL(1)
+#define DONE(c)                                                 \
+    if (c < vectors)                                            \
+        put(to + c * VL, a0##c), put(to + row + c * VL, a1##c), \
+            a0##c = a2##c, a1##c = a3##c, a2##c = a4##c, a3##c = a5##c, a4##c = vset1(0), a5##c = vset1(0);
+        DONE(0) DONE(1) DONE(2) DONE(3)
     }
-    const int vectors = PART;
-    for (int pair = 0; pair < n + pairs - 1; pair++, to += TN_LANES)
-        for (int l0 = 0; l0 < (int)TN_LANES; l0 += PART * VL) {
-            const int c0 = pair - pairs + 1 < 0 ? 0 : pair - pairs + 1, c1 = pair < n ? pair : n - 1;
-            TILE(ZERO)
-            for (int c = c0; c <= c1; c++) {
-                const uint64_t *const all = bits;
-                const tn_real *const first = v, *w = g->w + (pair - c) * (int)TN_LANES + l0;
-                bits += 4 * c, v += c * channels;
-                PIXELS(0)
-                PIXELS(1)
-                bits = all, v = first;
-            }
-#define PUT(r, c) \
-    if (r <= rows && c < vectors) put(to + r * row + l0 + c * VL, a##r##c);
-            TILE(PUT)
-        }
+#define LAST(r, c) \
+    if (r + 1 < rows && c < vectors) put(to + r * row + c * VL, a##r##c);
+    TILE(LAST)
+}
+
+__attribute__((always_inline)) static inline void columns(const int rows, const int len,
+                                                          const tn_sparse_window *s, const layer *g,
+                                                          const uint64_t *bits, const tn_real *v,
+                                                          tn_real *image) {
+    const int vectors = len < PART * VL ? len / VL : PART;
+    const char *soon = s->soon;
+    for (int c = 0; c < 2 * s->ow; c++, image += s->pixel) {
+        for (int l = 0; l < s->step; l += LINE) __builtin_prefetch(soon + l, 1);
+        soon += s->step;
+        for (int l = 0; l < len; l += vectors * VL)
+            column(rows, vectors, len, s->oh, g, bits + c / 2 * 4 + c % 2, v + c / 2 * g->channels, g->w + l,
+                   image + l);
+    }
 }
 
 /* The same, sums in memory. */
-static void careful_windows(int rows, int n, const layer *g, int kw, const uint64_t *bits, const tn_real *v,
-                            tn_real *to, ptrdiff_t row) {
-    for (int i = 0; i <= rows; i++)
-        for (int l = 0; l < (n + g->pairs - 1) * (int)TN_LANES; l++) {
-            tn_real sum[VL] = {0};
-            for (int c = 0; c < n; c++)
-                for (int k = 0; k < 4; k++) {
-                    const int r = i - k / 2, from = (2 * c + k % 2) * PIXEL;
-                    if (r < 0 || r >= rows || l < from || l >= from + kw * PIXEL) continue;
-                    for (uint64_t m = bits[4 * c + k]; m; m &= m - 1) {
+static void careful_columns(int rows, int run, const tn_sparse_window *s, const layer *g,
+                            const uint64_t *bits, const tn_real *v, tn_real *image) {
+    for (int c = 0; c < 2 * s->ow; c++)
+        for (int i = 0; i < 2 * s->oh + rows - 1; i++)
+            for (int l = 0; l < run; l++) {
+                tn_real sum[VL] = {0}, *to = image + i * s->row + c * s->pixel + l;
+                for (int y = i - rows + 1 < 0 ? 0 : i - rows + 1; y <= i && y < 2 * s->oh; y++) {
+                    const int at = y / 2 * s->ow + c / 2;
+                    for (uint64_t m = bits[4 * at + y % 2 * 2 + c % 2]; m; m &= m - 1) {
                         const int o = __builtin_ctzll(m);
-                        const tn_real *w = g->w + ((k % 2 * g->channels + o) * rows + r) * g->len;
-                        V term = vset1(w[l - 2 * c * PIXEL]);
-                        vstore(sum, vfma(vset1(v[c * g->channels + o]), term, vload(sum)));
+                        V term = vset1(g->w[(o * rows + i - y) * g->len + l]);
+                        vstore(sum, vfma(vset1(v[at * g->channels + o]), term, vload(sum)));
                     }
                 }
-            to[i * row + l] += sum[0];
-        }
+                *to += sum[0];
+            }
 }
 
 static int all_finite(size_t n, const tn_real *x) {
@@ -110,19 +103,18 @@ static int all_finite(size_t n, const tn_real *x) {
     return vbits_of(same) == VALL;
 }
 
-void tn_k_sparse_dx_pool(int kh, int kw, const tn_sparse_window *s, int channels, const uint64_t *bits,
+void tn_k_sparse_dx_pool(int kh, int run, const tn_sparse_window *s, int channels, const uint64_t *bits,
                          const tn_real *v, const tn_real *w, tn_real *image) {
-    const int pairs = (kw + 1) / 2, n = s->ow, finite = all_finite((size_t)(s->oh * n * channels), v);
-    const layer g = {channels, pairs, pairs * (int)TN_LANES, w};
-    const char *soon = s->soon;
-    for (int r = 0; r < s->oh; r++, bits += 4 * n, v += n * channels, image += 2 * s->row) {
-        for (int l = 0; l < n * s->step; l += LINE) __builtin_prefetch(soon + l, 1);
-        soon += n * s->step;
-        if (!finite)
-            careful_windows(kh, n, &g, kw, bits, v, image, s->row);
-        else if (kh == 5)
-            windows(5, 3, n, &g, bits, v, image, s->row);
-        else
-            windows(3, 2, n, &g, bits, v, image, s->row);
-    }
+    const int len = run <= (int)TN_LANES ? TN_LANES : 2 * TN_LANES;
+    const layer g = {channels, len, 4 * s->ow, (ptrdiff_t)s->ow * channels, s->row, w};
+    if (!all_finite((size_t)(s->oh * s->ow * channels), v))
+        careful_columns(kh, run, s, &g, bits, v, image);
+    else if (kh == 5 && len > (int)TN_LANES)
+        columns(5, 2 * TN_LANES, s, &g, bits, v, image);
+    else if (kh == 5)
+        columns(5, TN_LANES, s, &g, bits, v, image);
+    else if (len > (int)TN_LANES)
+        columns(3, 2 * TN_LANES, s, &g, bits, v, image);
+    else
+        columns(3, TN_LANES, s, &g, bits, v, image);
 }

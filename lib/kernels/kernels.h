@@ -33,10 +33,22 @@ enum { TN_WINOGRAD_TILES = 6 };
 /* Most vectors of a tile of sparse_dw and sparse_dx, at most 5 rows of 6, by the height of the product's tile. */
 #define TN_SPARSE_TILE(mr) ((mr) < 8 ? 12 : 20)
 
-/* An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0, times scale. */
+/* Of each of some planes the list of what is not zero; v and off of neighbouring lists are ld apart, counts count_ld. */
 typedef struct {
-    int relu, width, row, pixel;
+    int lists, ld, count_ld;
+    tn_real *v;
+    int *off, *count;
+} tn_sparse_lists_of;
+/*
+ * An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0, times scale. Planes of
+ * n elements, bands of `band`; what is made has room for a vector more. v, key: both or none; list: or count NULL; bias: or NULL.
+ */
+typedef struct {
+    int relu, width, row, pixel, planes, n, band;
     tn_real scale;
+    const int *base;
+    tn_real *v, *key, *bias;
+    tn_sparse_lists_of list;
 } tn_sparse_split;
 /* oh x ow pooling windows of kh x kw pixels each, in an image with channels last. */
 typedef struct {
@@ -158,8 +170,6 @@ typedef struct tn_kernels {
     void (*col_sum)(int rows, int cols, const tn_real *x, ptrdiff_t ld, int add, tn_real *out);
     /* In TN_LANES lanes of double; of x, and of x^2 for gradient norms. NaN and infinity show. */
     double (*sum)(size_t n, const tn_real *x);
-    /* sum[p * TN_LANES + i mod TN_LANES] += x[p * n + i], i ascending; x is readable a vector beyond its end. */
-    void (*lane_sums)(int planes, int n, const tn_real *x, tn_real *sum);
     double (*sum_sq)(size_t n, const tn_real *x);
     int (*all_finite)(size_t n, const tn_real *x); /* 1: neither infinity nor NaN */
     /*
@@ -180,19 +190,20 @@ typedef struct tn_kernels {
     const tn_optim_def *const *optims, *const *wrappers;
     /*
      * Gradients that skip zeros, see conv_sparse.c. Bits of words of 64 tell what is not zero (NaN is not).
-     * split: of planes of n elements, v: gy scale (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0,
-     * off: base of the element plus where the winner lies in its window; key, off: or NULL.
+     * split: v: gy scale (0 where ReLU was off; NaN in gy or y gives NaN), key: winner, or -1 where v is 0; list: of each plane,
+     * each of its bands, what is not zero of v, and base of the element plus where the winner lies in its window: that of plane
+     * p and the band that begins with element i stands from p n + i on, its count at p bands + band. bias (planes, TN_LANES):
+     * lane l += v's elements l, l + TN_LANES, ... of band after band, in order.
      * bits: of the first n elements of each plane, ceil(n / 64) words. keys: of window q, place k
      * in it, channel o: key[q * channels + o] == k, in order q, k, o / 64; channels: a multiple of TN_LANES.
-     * dw: sum[o * sum_ld + r * sum_row + l] = a chain over the n elements i of plane o that are not zero, ascending, each
-     * fma(v[o * ld + i], x[off[o * ld + i] + r * row + l], .), started from what stands there; l < vectors * width, of
-     * the last vector at least `lanes`.
+     * dw: sum[o * sum_ld + r * sum_row + l] = a chain over list o's elements, fma(v[i], x[off[i] + r * row + l], .), started
+     * from what stands there; l < vectors * width, of the last vector at least `lanes`.
      * dx: for each window, each place in it, a block of a window's gradient, which is added to the image at the place's pixel:
      * a chain from 0 over the channels o that are not zero, ascending, fma(v[q * channels + o], weight, .). The weights are
      * tile by tile of the block, each (channels, rows, vectors, width).
      */
-    void (*sparse_split)(const tn_sparse_split *, int planes, int n, const tn_real *gy, const tn_real *y,
-                         const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
+    void (*sparse_split)(const tn_sparse_split *, const tn_real *gy, const tn_real *y,
+                         const unsigned char *winner);
     void (*sparse_bits)(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
     /*
      * Of up to 64 rows what is not zero, both ways: bit c of row r's words, row_words apart, ceil(cols / 64) of them, and bit r
@@ -201,18 +212,17 @@ typedef struct tn_kernels {
     void (*sparse_masks)(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
                          ptrdiff_t row_words, uint64_t *column_bits);
     void (*sparse_keys)(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-    void (*sparse_dw)(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
-                      const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
-                      tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
+    void (*sparse_dw)(int rows, int vectors, int lanes, const tn_sparse_lists_of *, const tn_real *x,
+                      ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);
     /*
-     * The same for 2 x 2 pooling, 16 or 32 channels (up to a multiple of TN_LANES) and windows of 3 x 3 or 5 x 5: the image
-     * has TN_LANES / 2 reals a pixel; of each of its reals one chain from 0 over the pooling windows of a row, their places and
-     * the channels that are not zero there is added to it. Weights: (channels, kh, (kw + 1) / 2 TN_LANES), those of pixel j of a
-     * window's row from j TN_LANES / 2 on, the rest zeros; then once more, a pixel further on.
+     * The same for 2 x 2 pooling, at most 64 channels (a multiple of TN_LANES), kh 3 or 5, and a window's row, `run` reals, of
+     * at most 2 TN_LANES: for each column of the convolution's output, of each real of the image that its windows cover, one
+     * chain from 0 over the output's rows and the channels that are not zero there is added to it. Weights: (channels, kh, run
+     * filled up with zeros to TN_LANES or 2 TN_LANES). step: bytes fetched a column.
      */
-    void (*sparse_dx_pool)(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
+    void (*sparse_dx_pool)(int kh, int run, const tn_sparse_window *, int channels, const uint64_t *bits,
                            const tn_real *v, const tn_real *w, tn_real *image);
 
     /*

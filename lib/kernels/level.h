@@ -28,7 +28,6 @@
 #define tn_k_sparse_split         TN_LEVEL_NAME(sparse_split)
 #define tn_k_sparse_bits          TN_LEVEL_NAME(sparse_bits)
 #define tn_k_sparse_masks         TN_LEVEL_NAME(sparse_masks)
-#define tn_k_lane_sums            TN_LEVEL_NAME(lane_sums)
 #define tn_k_sparse_keys          TN_LEVEL_NAME(sparse_keys)
 #define tn_k_sparse_dw            TN_LEVEL_NAME(sparse_dw)
 #define tn_k_sparse_dx            TN_LEVEL_NAME(sparse_dx)
@@ -107,19 +106,17 @@ double tn_k_sum_sq(size_t n, const tn_real *x);
 void tn_k_row_lse(int rows, int classes, const tn_real *x, tn_real *lse);
 void tn_k_softmax_rows(int rows, int classes, const tn_real *x, const tn_real *lse, const tn_real *scale,
                        tn_real *y);
-void tn_k_sparse_split(const tn_sparse_split *, int planes, int n, const tn_real *gy, const tn_real *y,
-                       const unsigned char *winner, const int *base, tn_real *v, tn_real *key, int *off);
-void tn_k_lane_sums(int planes, int n, const tn_real *x, tn_real *sum);
+void tn_k_sparse_split(const tn_sparse_split *, const tn_real *gy, const tn_real *y,
+                       const unsigned char *winner);
 void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_t *bits);
 void tn_k_sparse_masks(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
                        ptrdiff_t row_words, uint64_t *column_bits);
 void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-void tn_k_sparse_dw(int rows, int vectors, int lanes, int channels, int n, const uint64_t *bits,
-                    const int *off, const tn_real *v, ptrdiff_t ld, const tn_real *x, ptrdiff_t row,
-                    tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
+void tn_k_sparse_dw(int rows, int vectors, int lanes, const tn_sparse_lists_of *, const tn_real *x,
+                    ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);
-void tn_k_sparse_dx_pool(int kh, int kw, const tn_sparse_window *, int channels, const uint64_t *bits,
+void tn_k_sparse_dx_pool(int kh, int run, const tn_sparse_window *, int channels, const uint64_t *bits,
                          const tn_real *v, const tn_real *w, tn_real *image);
 void tn_k_planes_dw(int taps, const int *off, int blocks, const tn_real *g, const tn_real *x, tn_real *sum);
 void tn_k_channels_dw(const tn_channels_dw *, const tn_real *x, const tn_real *y, const tn_real *gy,

@@ -24,20 +24,6 @@ double tn_k_sum(size_t n, const tn_real *x) {
     return add_lanes(lane);
 }
 
-void tn_k_lane_sums(int planes, int n, const tn_real *x, tn_real *sum) {
-    tn_real number[VL];
-    for (int l = 0; l < VL; l++) number[l] = (tn_real)l;
-    const V lane = vload(number);
-    for (int p = 0; p < planes; p++, x += n, sum += TN_LANES)
-        for (int l = 0; l < TN_LANES; l += VL) {
-            V s = vload(sum + l);
-            int i = l;
-            for (; i + VL <= n; i += TN_LANES) s += vload(x + i);
-            if (i < n) s += vsel(vlt(lane, vset1((tn_real)(n - i))), vload(x + i), vset1(0));
-            vstore(sum + l, s);
-        }
-}
-
 /* 0 x is not 0 for infinity and NaN. */
 int tn_k_all_finite(size_t n, const tn_real *x) {
     const V zero = vset1(0);

@@ -56,7 +56,6 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .optims = optims,
     .wrappers = wrappers,
     .sparse_split = tn_k_sparse_split,
-    .lane_sums = tn_k_lane_sums,
     .sparse_bits = tn_k_sparse_bits,
     .sparse_masks = tn_k_sparse_masks,
     .sparse_keys = tn_k_sparse_keys,

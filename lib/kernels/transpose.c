@@ -92,6 +92,35 @@ static void six_rows(int cols, const tn_real *src, ptrdiff_t ld, tn_real *dst) {
               dst + 6 * i0 + 3 * VL);
     }
 }
+
+/* The way back: of a half's 3 VL reals the pairs, then of both halves' pairs the even and the odd. */
+#define UNSIX(l, k)       ((l) / 2 * 6 + (l) % 2 + 2 * (k))
+#define UNSIX_FIRST(l, k) (UNSIX(l, k) % (2 * VL))
+#define UNSIX_LAST(l, k)  (UNSIX(l, k) >= 2 * VL ? UNSIX(l, k) - VL : (l))
+#define UNSIX_0(l)        UNSIX_FIRST(l, 0)
+#define UNSIX_1(l)        UNSIX_FIRST(l, 1)
+#define UNSIX_2(l)        UNSIX_FIRST(l, 2)
+#define UNSIX_LAST_0(l)   UNSIX_LAST(l, 0)
+#define UNSIX_LAST_1(l)   UNSIX_LAST(l, 1)
+#define UNSIX_LAST_2(l)   UNSIX_LAST(l, 2)
+
+static void six_columns(int rows, const tn_real *src, tn_real *dst, ptrdiff_t ld) {
+    for (int i = 0; i < rows; i += VL) {
+        const int i0 = i + VL <= rows ? i : rows - VL;
+        const tn_real *s = src + 6 * i0;
+        tn_real *d = dst + i0;
+        V a = vload(s), b = vload(s + VL), c = vload(s + 2 * VL), e = vload(s + 3 * VL),
+          f = vload(s + 4 * VL), g = vload(s + 5 * VL);
+#define COLUMNS(k)                                                                               \
+    {                                                                                            \
+        V low = SHUFFLE3(a, b, c, UNSIX, k), high = SHUFFLE3(e, f, g, UNSIX, k);                 \
+        vstore(d + 2 * k * ld, veven(low, high)), vstore(d + (2 * k + 1) * ld, vodd(low, high)); \
+    }
+        COLUMNS(0)
+        COLUMNS(1)
+        COLUMNS(2)
+    }
+}
 #endif
 
 static void narrow(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_real *dst, ptrdiff_t ld_dst) {
@@ -100,6 +129,10 @@ static void narrow(int rows, int cols, const tn_real *src, ptrdiff_t ld_src, tn_
 #else
     if (rows == 6 && ld_dst == 6 && cols >= VL) {
         six_rows(cols, src, ld_src, dst);
+        return;
+    }
+    if (cols == 6 && ld_src == 6 && rows >= VL) {
+        six_columns(rows, src, dst, ld_dst);
         return;
     }
     if (rows < TL || cols < 4) {

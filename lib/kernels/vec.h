@@ -470,13 +470,21 @@ static inline V vwhere(V a, V of, VU bits) {
 
 /* Loads n < VL elements, the rest filled; stores the first n. */
 static inline V vload_part(const tn_real *p, size_t n, tn_real fill) {
+#if defined(TN_LEVEL_AVX512)
+    return _mm512_mask_loadu_ps(vset1(fill), (__mmask16)((1U << n) - 1), p);
+#else
     tn_real t[VL];
     for (size_t l = 0; l < VL; l++) t[l] = l < n ? p[l] : fill;
     return vload(t);
+#endif
 }
 static inline void vstore_part(tn_real *p, size_t n, V v) {
+#if defined(TN_LEVEL_AVX512)
+    _mm512_mask_storeu_ps(p, (__mmask16)((1U << n) - 1), v);
+#else
     tn_real t[VL];
     vstore(t, v);
     for (size_t l = 0; l < n; l++) p[l] = t[l];
+#endif
 }
 #endif
