@@ -137,6 +137,7 @@
 #define tn_gemm_serial tn64_gemm_serial
 #define tn_grad tn64_grad
 #define tn_grad_norm tn64_grad_norm
+#define tn_gradient_may_come tn64_gradient_may_come
 #define tn_huber tn64_huber
 #define tn_idx_close tn64_idx_close
 #define tn_idx_end tn64_idx_end

@@ -294,6 +294,12 @@ static void some_cells(int rows, int units) {
             level[l]->cell[cell](&s), level[l]->cell_back[cell](&s);
             memset(m->kept, 0, sizeof m->kept);
             if (l) same("cell", level[l]->name, (tn_real *)m, (tn_real *)&want, sizeof *m / sizeof(tn_real));
+            got = start; /* the same states when nothing is kept */
+            s = rows_of(level[l], (tn_cell)cell, rows, units, &got), s.kept = NULL;
+            level[l]->cell[cell](&s);
+            same("h, nothing kept", level[l]->name, got.h1, want.h1, ALL);
+            same("c, nothing kept", level[l]->name, got.c1, want.c1, ALL);
+            same("kept, though not wanted", level[l]->name, got.kept, start.kept, 5 * ALL);
         }
         for (int b = 0; b < blocks; b++)
             for (int u = 0; u < ROW; u++) {

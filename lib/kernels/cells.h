@@ -21,7 +21,7 @@ typedef struct {
     tn_real *h1,
         *c1; /* the states after: results, or what backward reads; elsewhere than the states before */
     ptrdiff_t h_row, c_row;
-    tn_real *kept; /* what backward needs, cell_kept[cell] reals a unit */
+    tn_real *kept; /* what backward needs, cell_kept[cell] reals a unit; NULL: it is not kept */
     ptrdiff_t kept_row;
     tn_real *dh, *dc; /* in: of h1, c1; out: of h0, c0 but for the state's product */
     ptrdiff_t d_row;
