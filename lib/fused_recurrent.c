@@ -89,9 +89,10 @@ tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn
     size_t bytes = (size_t)r.rows * sizeof(int);
     if (length) r.length = memcpy(tn_scratch(t, bytes), length, bytes);
     r.from_zero = !h0 && r.last_only && r.steps > 1;
-    int chunks = (r.rows + TN_RECURRENT_ROWS - 1) / TN_RECURRENT_ROWS;
-    r.each = chunks ? (r.rows + chunks - 1) / chunks : 1;
     r.forward_only = !tn_gradient_may_come(t, TN_RECURRENT_SRC, src);
+    int most = r.forward_only && gates > 1 ? TN_RECURRENT_MOST : TN_RECURRENT_ROWS,
+        chunks = (r.rows + most - 1) / most;
+    r.each = chunks ? (r.rows + chunks - 1) / chunks : 1;
     make_room(&r, t);
     tn_recurrent_bits_room(&r, t);
     tn_recurrent_forward(&r, src, y);

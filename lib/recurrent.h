@@ -38,7 +38,8 @@ typedef struct {
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
 
-enum { TN_RECURRENT_ROWS = 16 }; /* of a chunk, at most */
+/* Rows of a chunk, at most; where it goes forward only it has room for more, by which the weights are fetched less often. */
+enum { TN_RECURRENT_ROWS = 16, TN_RECURRENT_MOST = 32 };
 
 static inline int tn_recurrent_chunks(const tn_recurrent *r) {
     return (r->rows + r->each - 1) / r->each;

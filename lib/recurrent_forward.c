@@ -148,7 +148,7 @@ static int skips(const job *j, int chunk) {
 
 /* Products and cells, a panel of units after another. */
 static void own_step(const job *j, int t, int r0, int r1) {
-    _Alignas(64) tn_real z[TN_RECURRENT_ROWS * 4 * TN_PANEL_MAX];
+    _Alignas(64) tn_real z[TN_RECURRENT_MOST * 4 * TN_PANEL_MAX];
     const tn_recurrent *r = j->r;
     int m = r1 - r0, kx = r->in, kh = r->padded, whole = r->cell == TN_GRU ? 2 : r->gates;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
