@@ -22,9 +22,6 @@ typedef struct {
     /* gradients of the weights */
     tn_real *turned;       /* own kernels: of each group of chunks (I + 1 + padded, dg_row), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
-    int *len;              /* of each worker: room for a piece's lists of x; or NULL */
-    unsigned char *at;
-    tn_real *v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
@@ -42,9 +39,6 @@ typedef struct {
     int begun;    /* the group's part holds something */
     tn_real *dg;  /* of the steps, as they go backward, and their rows */
 } tn_recurrent_piece;
-
-/* Of each column of x, a marked chunk's, the rows of a piece where it is not 0, in room for all of them. */
-void tn_recurrent_list(const tn_recurrent_piece *, int *len, unsigned char *at, tn_real *v);
 
 static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
     int steps = TN_RECURRENT_PIECE / r->each;
