@@ -44,9 +44,13 @@ static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
     int steps = TN_RECURRENT_PIECE / r->each;
     return steps < r->steps ? steps : r->steps;
 }
-/* Rows of a piece, at most. */
-static inline size_t tn_recurrent_piece_rows(const tn_recurrent *r) {
-    return (size_t)tn_recurrent_piece_steps(r) * (size_t)r->each;
+/*
+ * From a worker's dg to the next one's, own kernels: a piece's rows and a page that nobody uses, since what a core fetches
+ * ahead, beyond the end of its own, it would take from the other.
+ */
+static inline size_t tn_recurrent_piece_room(const tn_recurrent_back *j) {
+    size_t rows = (size_t)tn_recurrent_piece_steps(j->r) * (size_t)j->r->each;
+    return rows * (size_t)j->dg_row + 4096 / sizeof *j->dg;
 }
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */
