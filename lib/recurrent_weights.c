@@ -78,7 +78,8 @@ static void sparse_rows(const tn_recurrent_piece *piece) {
     panel_job q = {.piece = piece};
     tn_sparse_rows x, next;
     tn_recurrent_marked(r, j->x, piece->chunk, piece->t, &x);
-    tn_recurrent_marked(r, j->x, piece->chunk, piece->t + (r->reverse ? 1 : -1), &next);
+    int t = piece->steps == 1 ? piece->t : r->reverse ? piece->t + 1 : piece->t - 1;
+    tn_recurrent_marked(r, j->x, piece->chunk, t, &next);
     j->k->sparse_turned(&(tn_sparse_turned){.steps = piece->steps,
                                             .m = x.m,
                                             .k = r->in,
