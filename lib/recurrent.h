@@ -31,7 +31,7 @@ typedef struct {
     tn_real *edge;          /* chunk by chunk (tn_recurrent_edges, its rows, stride), the last step's first */
     tn_real *c;             /* LSTM (tn_recurrent_edges, N, padded) */
     int kept_len;           /* reals a unit that the cell keeps; 0: nothing, as of an Elman cell */
-    tn_real *kept;          /* (T, N, padded, kept_len) */
+    tn_real *kept;          /* chunk by chunk (T, its rows, padded, kept_len) */
     uint64_t *bits;         /* row by row, as x lies, what is not 0; NULL: not looked for */
     int *sparse;            /* of each chunk: x is mostly 0 */
 } tn_recurrent;
@@ -76,7 +76,7 @@ static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) 
     return r->c + (at * (size_t)r->rows + (size_t)row) * (size_t)r->padded;
 }
 static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
-    return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
+    return r->kept + tn_recurrent_at(r, r->steps, step, row) * (size_t)(r->padded * r->kept_len);
 }
 /* Place of x of a step and a row: rows of x before it. */
 static inline size_t tn_recurrent_x(const tn_recurrent *r, int step, int row) {

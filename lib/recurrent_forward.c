@@ -307,5 +307,11 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
         j.z = memset(tn_scratch(y->tape, bytes), 0, bytes);
     }
     tn_parallel(tn_recurrent_chunks(r), forward_chunk, &j);
-    tn_rewind(y->tape, place);
+    /*
+     * Packed weights lie in the caches of all cores: where backward's buffers of one core came to lie in their place, each
+     * line would have to be taken from the others. So they stay, unless they are more than what forward leaves anyway.
+     */
+    if (r->forward_only
+        || (size_t)r->padded * packed_unit_len(r) > (size_t)(r->steps + 1) * (size_t)(r->rows * r->stride))
+        tn_rewind(y->tape, place);
 }

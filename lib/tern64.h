@@ -330,7 +330,6 @@
 #define tn_recurrent_expand tn64_recurrent_expand
 #define tn_recurrent_forward tn64_recurrent_forward
 #define tn_recurrent_len tn64_recurrent_len
-#define tn_recurrent_list tn64_recurrent_list
 #define tn_recurrent_mark tn64_recurrent_mark
 #define tn_recurrent_marked tn64_recurrent_marked
 #define tn_recurrent_op tn64_recurrent_op
