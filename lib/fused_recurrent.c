@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* A recurrent layer as one op: its record, its checks and its place on the tape. Passes: recurrent_forward.c, _backward.c. */
 #include "recurrent.h"
+#include "tape.h"
 #include <string.h>
 
 enum { LINE = 16 }; /* reals of a cache line */
@@ -50,11 +51,10 @@ static void check(tn_t *const src[], int gates, const int *length, int rows_firs
                  "recurrent: length %d of row %d is outside 1 ... %d", length[i], i, steps);
 }
 
-/* Room for what forward keeps; in the first edge the initial state. */
-static void make_room(tn_recurrent *r, tn_tape *t, const tn_t *h0, const tn_t *c0) {
+/* Room for what forward keeps. */
+static void make_room(tn_recurrent *r, tn_tape *t) {
     const tn_kernels_t *k = tn_kernels_get(NULL);
-    size_t edges = (size_t)(r->steps + 1) * (size_t)r->rows;
-    int first = r->reverse ? r->steps : 0;
+    size_t edges = (size_t)tn_recurrent_edges(r) * (size_t)r->rows;
     r->padded = (r->hidden + k->width - 1) / k->width * k->width;
     r->h_at = (r->in + LINE - 1) / LINE * LINE, r->x_at = r->h_at - r->in;
     r->stride = (r->h_at + r->padded + LINE - 1) / LINE * LINE;
@@ -62,19 +62,10 @@ static void make_room(tn_recurrent *r, tn_tape *t, const tn_t *h0, const tn_t *c
         r->stride += LINE; /* rows so far apart would crowd into few sets of the cache */
     r->edge = tn_scratch(t, edges * (size_t)r->stride * sizeof *r->edge);
     if (r->cell == TN_LSTM) r->c = tn_scratch(t, edges * (size_t)r->padded * sizeof *r->c);
-    r->kept_len = k->cell_kept[r->cell];
+    r->kept_len = r->forward_only ? 0 : k->cell_kept[r->cell];
     if (r->kept_len)
         r->kept =
             tn_scratch(t, (edges - (size_t)r->rows) * (size_t)(r->padded * r->kept_len) * sizeof *r->kept);
-    for (int i = 0; i < r->rows; i++) {
-        size_t bytes = (size_t)r->hidden * sizeof(tn_real), at = (size_t)i * (size_t)r->hidden;
-        tn_real *h = tn_recurrent_edge(r, first, i) + r->h_at;
-        tn_real *c = r->c ? tn_recurrent_c(r, first, i) : NULL;
-        memset(h, 0, (size_t)r->padded * sizeof *h);
-        if (h0) memcpy(h, h0->x + at, bytes);
-        if (c) memset(c, 0, (size_t)r->padded * sizeof *c);
-        if (c0) memcpy(c, c0->x + at, bytes);
-    }
 }
 
 tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn_t *w_hh, tn_t *b_ih,
@@ -98,9 +89,11 @@ tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn
     size_t bytes = (size_t)r.rows * sizeof(int);
     if (length) r.length = memcpy(tn_scratch(t, bytes), length, bytes);
     r.from_zero = !h0 && r.last_only && r.steps > 1;
-    int chunks = (r.rows + TN_RECURRENT_ROWS - 1) / TN_RECURRENT_ROWS;
+    r.forward_only = !tn_gradient_may_come(t, TN_RECURRENT_SRC, src);
+    int tall = r.forward_only && gates > 1 && r.rows >= 8 * TN_RECURRENT_MOST, /* enough for all threads */
+        most = tall ? TN_RECURRENT_MOST : TN_RECURRENT_ROWS, chunks = (r.rows + most - 1) / most;
     r.each = chunks ? (r.rows + chunks - 1) / chunks : 1;
-    make_room(&r, t, h0, c0);
+    make_room(&r, t);
     tn_recurrent_bits_room(&r, t);
     tn_recurrent_forward(&r, src, y);
     return tn_result(&op_recurrent, y, TN_RECURRENT_SRC, src, &r, sizeof r);

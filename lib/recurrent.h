@@ -11,7 +11,8 @@
 /*
  * Backward reads what forward leaves in rows: for each edge between steps (edge t lies before step t, whatever the
  * direction) and each row of the batch, [x of the step that this edge's state enters, state]: the left factor of the
- * step's product, and of the weights' gradients over all steps. Of a chunk whose x is mostly zeros it holds no x.
+ * step's product, and of the weights' gradients over all steps. Of a chunk whose x is mostly zeros it holds no x. Where no
+ * gradient will be asked for, two edges take turns.
  */
 typedef struct {
     tn_cell cell;
@@ -23,20 +24,22 @@ typedef struct {
     int last_only;     /* y is no part of the result */
     int from_zero;     /* more than one step, the first from a state of zeros, whose products are left out */
     const int *length; /* of each row's sequence, or NULL: all of them T */
+    int forward_only;  /* no gradient will be asked for: nothing is kept, and two edges take turns */
     int padded;        /* H filled up to whole vectors: units beyond H are 0 */
     int x_at, h_at, stride; /* where x and the state begin in a row of edge; from row to row */
     int each;               /* rows of the batch a chunk, which goes through all steps on its own */
-    tn_real *edge;          /* chunk by chunk (T + 1, its rows, stride), the last step's first */
-    tn_real *c;             /* LSTM (T + 1, N, padded) */
-    int kept_len;           /* reals a unit that the cell keeps */
-    tn_real *kept;          /* (T, N, padded, kept_len) */
+    tn_real *edge;          /* chunk by chunk (tn_recurrent_edges, its rows, stride), the last step's first */
+    tn_real *c;             /* LSTM (tn_recurrent_edges, N, padded) */
+    int kept_len;           /* reals a unit that the cell keeps; 0: nothing, as of an Elman cell */
+    tn_real *kept;          /* chunk by chunk (T, its rows, padded, kept_len) */
     uint64_t *bits;         /* row by row, as x lies, what is not 0; NULL: not looked for */
     int *sparse;            /* of each chunk: x is mostly 0 */
 } tn_recurrent;
 
 enum { TN_SRC_X, TN_SRC_H0, TN_SRC_C0, TN_SRC_WIH, TN_SRC_WHH, TN_SRC_BIH, TN_SRC_BHH, TN_RECURRENT_SRC };
 
-enum { TN_RECURRENT_ROWS = 16 }; /* of a chunk, at most */
+/* Rows of a chunk, at most; where it goes forward only it has room for more, by which the weights are fetched less often. */
+enum { TN_RECURRENT_ROWS = 16, TN_RECURRENT_MOST = 32 };
 
 static inline int tn_recurrent_chunks(const tn_recurrent *r) {
     return (r->rows + r->each - 1) / r->each;
@@ -60,16 +63,20 @@ static inline int tn_recurrent_active(const tn_recurrent *r, int row, int step) 
 static inline int tn_recurrent_back_at(const tn_recurrent *r, int step) {
     return r->reverse ? step : r->steps - 1 - step;
 }
+static inline int tn_recurrent_edges(const tn_recurrent *r) {
+    return r->forward_only ? 2 : r->steps + 1;
+}
 static inline tn_real *tn_recurrent_edge(const tn_recurrent *r, int edge, int row) {
-    int at = r->reverse ? edge : r->steps - edge;
-    return r->edge + tn_recurrent_at(r, r->steps + 1, at, row) * (size_t)r->stride;
+    int at = r->forward_only ? edge % 2 : r->reverse ? edge : r->steps - edge;
+    return r->edge + tn_recurrent_at(r, tn_recurrent_edges(r), at, row) * (size_t)r->stride;
 }
 
 static inline tn_real *tn_recurrent_c(const tn_recurrent *r, int edge, int row) {
-    return r->c + ((size_t)edge * (size_t)r->rows + (size_t)row) * (size_t)r->padded;
+    size_t at = (size_t)(r->forward_only ? edge % 2 : edge);
+    return r->c + (at * (size_t)r->rows + (size_t)row) * (size_t)r->padded;
 }
 static inline tn_real *tn_recurrent_kept(const tn_recurrent *r, int step, int row) {
-    return r->kept + ((size_t)step * (size_t)r->rows + (size_t)row) * (size_t)(r->padded * r->kept_len);
+    return r->kept + tn_recurrent_at(r, r->steps, step, row) * (size_t)(r->padded * r->kept_len);
 }
 /* Place of x of a step and a row: rows of x before it. */
 static inline size_t tn_recurrent_x(const tn_recurrent *r, int step, int row) {

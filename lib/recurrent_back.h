@@ -22,9 +22,6 @@ typedef struct {
     /* gradients of the weights */
     tn_real *turned;       /* own kernels: of each group of chunks (I + 1 + padded, dg_row), transposed */
     tn_real *turned_again; /* room to turn them back where they are added */
-    int *len;              /* of each worker: room for a piece's lists of x; or NULL */
-    unsigned char *at;
-    tn_real *v;
     tn_real *const *gx;
     unsigned need, add;
 } tn_recurrent_back;
@@ -43,16 +40,17 @@ typedef struct {
     tn_real *dg;  /* of the steps, as they go backward, and their rows */
 } tn_recurrent_piece;
 
-/* Of each column of x, a marked chunk's, the rows of a piece where it is not 0, in room for all of them. */
-void tn_recurrent_list(const tn_recurrent_piece *, int *len, unsigned char *at, tn_real *v);
-
 static inline int tn_recurrent_piece_steps(const tn_recurrent *r) {
     int steps = TN_RECURRENT_PIECE / r->each;
     return steps < r->steps ? steps : r->steps;
 }
-/* Rows of a piece, at most. */
-static inline size_t tn_recurrent_piece_rows(const tn_recurrent *r) {
-    return (size_t)tn_recurrent_piece_steps(r) * (size_t)r->each;
+/*
+ * From a worker's dg to the next one's, own kernels: a piece's rows and a page that nobody uses, since what a core fetches
+ * ahead, beyond the end of its own, it would take from the other.
+ */
+static inline size_t tn_recurrent_piece_room(const tn_recurrent_back *j) {
+    size_t rows = (size_t)tn_recurrent_piece_steps(j->r) * (size_t)j->r->each;
+    return rows * (size_t)j->dg_row + 4096 / sizeof *j->dg;
 }
 
 /* The i-th block, in the order of the gates, that goes to the state or to the input. */

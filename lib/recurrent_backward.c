@@ -167,7 +167,7 @@ static void backward_chunk(const job *j, int group, int chunk, int begun) {
         most = tn_recurrent_piece_steps(r);
     tn_real *sum = j->turned ? tn_recurrent_sums(j, group) : NULL;
     piece q = {.j = j, .group = group, .chunk = chunk, .r0 = r0, .m = r1 - r0, .begun = begun};
-    if (j->packed_hh) q.dg = j->dg + (size_t)tn_worker() * tn_recurrent_piece_rows(r) * (size_t)j->dg_row;
+    if (j->packed_hh) q.dg = j->dg + (size_t)tn_worker() * tn_recurrent_piece_room(j);
     put_rows(r, j->gh_n, r0, r1, j->dh);
     if (j->dc) put_rows(r, j->gc_n, r0, r1, j->dc);
     for (int left = r->steps; left > 0; left -= q.steps, q.begun = 1) {
@@ -221,8 +221,7 @@ void tn_recurrent_backward(tn_t *y, const tn_real *gy, tn_real *const gx[], unsi
     j.dg_row = (ptrdiff_t)row + 16; /* rows whole pages apart would crowd into one set of the cache */
     if (tn_gemm_own()) {
         size_t gates = (size_t)r->gates * sizeof(tn_real);
-        j.dg = tn_scratch(t, (size_t)tn_worker_slots() * tn_recurrent_piece_rows(r) * (size_t)j.dg_row
-                                 * sizeof *j.dg);
+        j.dg = tn_scratch(t, (size_t)tn_worker_slots() * tn_recurrent_piece_room(&j) * sizeof *j.dg);
         j.packed_hh = tn_scratch(t, (size_t)r->hidden * (size_t)r->padded * gates);
         if (j.dx) j.packed_ih = tn_scratch(t, packed_gate_len(r) * gates);
         tn_parallel(r->gates * panels_of(r, j.k), pack_gate, &j);

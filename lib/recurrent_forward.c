@@ -10,7 +10,7 @@
 typedef struct {
     const tn_recurrent *r;
     const tn_kernels_t *k;
-    const tn_real *x, *w_ih, *w_hh, *b_ih, *b_hh;
+    const tn_real *x, *h0, *c0, *w_ih, *w_hh, *b_ih, *b_hh;
     tn_real *packed;   /* own kernels: for each panel of units, its gates */
     tn_real *packed_x; /* for each panel of units, the rows for x, of all gates side by side */
     tn_real *bias;     /* as a cell's z: for the units that go together, block by block */
@@ -117,7 +117,7 @@ void tn_recurrent_put_x(const tn_recurrent *r, const tn_kernels_t *k, const tn_r
 
 static tn_cell_rows cell_rows(const job *j, int t, int r0, int r1, int unit) {
     const tn_recurrent *r = j->r;
-    ptrdiff_t each = j->k->cell_kept[r->cell], kept_row = each * r->padded;
+    ptrdiff_t each = r->kept_len, kept_row = each * r->padded;
     tn_cell_rows s = {.rows = r1 - r0, .units = r->padded - unit, .h_row = r->stride, .c_row = r->padded};
     s.h0 = tn_recurrent_edge(r, t + r->reverse, r0) + r->h_at + unit;
     s.h1 = tn_recurrent_edge(r, t + !r->reverse, r0) + r->h_at + unit;
@@ -135,7 +135,7 @@ static void fetch_next(const job *j, int t, int r0, int m, int n, tn_soon soon[3
     int next = r->reverse ? t - 1 : t + 1, edge = next + !r->reverse;
     size_t rows = (size_t)m * sizeof(tn_real), wide = (size_t)r->padded;
     memset(soon, 0, 3 * sizeof *soon);
-    if (next < 0 || next >= r->steps) return;
+    if (next < 0 || next >= r->steps || r->forward_only) return;
     if (r->kept) soon[0] = tn_soon_of(tn_recurrent_kept(r, next, r0), rows * (size_t)r->kept_len * wide, n);
     soon[1] = tn_soon_of(tn_recurrent_edge(r, edge, r0), rows * (size_t)r->stride, r->c ? n / 2 : n);
     if (r->c) soon[2] = tn_soon_of(tn_recurrent_c(r, edge, r0), rows * wide, n / 2);
@@ -148,7 +148,7 @@ static int skips(const job *j, int chunk) {
 
 /* Products and cells, a panel of units after another. */
 static void own_step(const job *j, int t, int r0, int r1) {
-    _Alignas(64) tn_real z[TN_RECURRENT_ROWS * 4 * TN_PANEL_MAX];
+    _Alignas(64) tn_real z[TN_RECURRENT_MOST * 4 * TN_PANEL_MAX];
     const tn_recurrent *r = j->r;
     int m = r1 - r0, kx = r->in, kh = r->padded, whole = r->cell == TN_GRU ? 2 : r->gates;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
@@ -240,10 +240,22 @@ static void finish_step(const job *j, int t, int r0, int r1) {
     }
 }
 
+/* The initial state, filled up with zeros; or zeros. */
+static void begin_row(const tn_recurrent *r, const tn_real *from, int row, tn_real *to) {
+    if (from) memcpy(to, from + (ptrdiff_t)row * r->hidden, (size_t)r->hidden * sizeof *to);
+    int have = from ? r->hidden : 0;
+    memset(to + have, 0, (size_t)(r->padded - have) * sizeof *to);
+}
+
 static void forward_chunk(void *arg, int chunk) {
     const job *j = arg;
     const tn_recurrent *r = j->r;
-    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1);
+    int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1),
+        begin = r->reverse ? r->steps : 0;
+    for (int i = r0; i < r1; i++) {
+        begin_row(r, j->h0, i, tn_recurrent_edge(r, begin, i) + r->h_at);
+        if (r->c) begin_row(r, j->c0, i, tn_recurrent_c(r, begin, i));
+    }
     if (r->bits) tn_recurrent_mark(r, j->k, j->x, chunk);
     for (int s = 0; s < r->steps; s++) {
         int t = r->reverse ? r->steps - 1 - s : s;
@@ -263,11 +275,13 @@ static void forward_chunk(void *arg, int chunk) {
 }
 
 void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
-    const tn_t *b_ih = src[TN_SRC_BIH], *b_hh = src[TN_SRC_BHH];
+    const tn_t *b_ih = src[TN_SRC_BIH], *b_hh = src[TN_SRC_BHH], *h0 = src[TN_SRC_H0], *c0 = src[TN_SRC_C0];
     tn_real *last = r->last_only ? y->x : y->x + (size_t)r->steps * tn_recurrent_state(r);
     job j = {.r = r,
              .k = tn_kernels_get(NULL),
              .x = src[TN_SRC_X]->x,
+             .h0 = h0 ? h0->x : NULL,
+             .c0 = c0 ? c0->x : NULL,
              .w_ih = src[TN_SRC_WIH]->x,
              .w_hh = src[TN_SRC_WHH]->x,
              .b_ih = b_ih ? b_ih->x : NULL,
@@ -293,5 +307,11 @@ void tn_recurrent_forward(const tn_recurrent *r, tn_t *const src[], tn_t *y) {
         j.z = memset(tn_scratch(y->tape, bytes), 0, bytes);
     }
     tn_parallel(tn_recurrent_chunks(r), forward_chunk, &j);
-    tn_rewind(y->tape, place);
+    /*
+     * Packed weights lie in the caches of all cores: where backward's buffers of one core came to lie in their place, each
+     * line would have to be taken from the others. So they stay, unless they are more than what forward leaves anyway.
+     */
+    if (r->forward_only
+        || (size_t)r->padded * packed_unit_len(r) > (size_t)(r->steps + 1) * (size_t)(r->rows * r->stride))
+        tn_rewind(y->tape, place);
 }

@@ -5,9 +5,10 @@
  * multiply-add with 0 leaves a sum as it is, provided that the other factor is finite, which the callers see to. (Of a
  * sum that has underflowed to -0 the sign may go, at every level alike.)
  */
-#include "recurrent_back.h"
+#include "recurrent.h"
+#include <string.h>
 
-enum { LEAST_IN = 8, WORD = 64, LINE = 64 / sizeof(tn_real) };
+enum { LEAST_IN = 8, WORD = 64 };
 
 static size_t words_of(const tn_recurrent *r) {
     return ((size_t)r->in + WORD - 1) / WORD;
@@ -52,24 +53,4 @@ void tn_recurrent_marked(const tn_recurrent *r, const tn_real *x, int chunk, int
     *s = (tn_sparse_rows){.m = tn_recurrent_row(r, chunk + 1) - row0, .words = (int)words_of(r)};
     s->bits = r->bits + at * words_of(r), s->bits_row = row * s->words;
     s->a = x + at * (size_t)r->in, s->stride = row * r->in;
-}
-
-/* ---- backward: of each column of x a list of a piece's rows ---- */
-
-void tn_recurrent_list(const tn_recurrent_piece *q, int *len, unsigned char *at, tn_real *v) {
-    const tn_recurrent *r = q->j->r;
-    ptrdiff_t next = (r->rows_first ? 1 : r->rows) * (r->reverse ? 1 : -1) * (ptrdiff_t)r->in;
-    memset(len, 0, (size_t)r->in * sizeof *len);
-    for (int s = 0, row = 0; s < q->steps; s++) {
-        tn_sparse_rows from;
-        tn_recurrent_marked(r, q->j->x, q->chunk, r->reverse ? q->t + s : q->t - s, &from);
-        for (int i = 0; i < q->m; i++, row++, from.a += from.stride, from.bits += from.bits_row) {
-            for (int c = 0; c < r->in; c += LINE) __builtin_prefetch(from.a + next + c);
-            for (int w = 0; w < from.words; w++)
-                for (uint64_t left = from.bits[w]; left; left &= left - 1) {
-                    int c = w * WORD + __builtin_ctzll(left), to = c * TN_RECURRENT_PIECE + len[c]++;
-                    at[to] = (unsigned char)row, v[to] = from.a[c];
-                }
-        }
-    }
 }

@@ -21,12 +21,6 @@ void tn_recurrent_weights_room(job *j, tn_tape *t) {
     size_t bytes = tn_recurrent_part(j) * sizeof *j->turned;
     j->turned = tn_scratch(t, bytes * (size_t)tn_recurrent_groups(r));
     if (j->add >> TN_SRC_WIH) j->turned_again = tn_scratch(t, bytes);
-    if (r->bits) {
-        size_t lists = (size_t)tn_worker_slots() * (size_t)r->in;
-        j->len = tn_scratch(t, lists * sizeof *j->len);
-        j->at = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->at);
-        j->v = tn_scratch(t, lists * TN_RECURRENT_PIECE * sizeof *j->v);
-    }
 }
 
 /* x's part and the sums are only ever added to. */
@@ -77,21 +71,29 @@ static int block_finite(const job *j, int group, int g) {
     return !bad;
 }
 
-/* x's rows of block g, through the lists of this worker. */
-static void panel_lists(const panel_job *q) {
-    const job *j = q->piece->j;
+/* x's rows of all blocks, from where x lies. A GRU's last block has none. */
+static void sparse_rows(const tn_recurrent_piece *piece) {
+    const job *j = piece->j;
     const tn_recurrent *r = j->r;
-    size_t list = (size_t)tn_worker() * (size_t)r->in;
-    j->k->sparse_lists(&(tn_sparse_lists){.m = r->in,
-                                          .w = r->padded,
-                                          .len = j->len + list,
-                                          .at = j->at + list * TN_RECURRENT_PIECE,
-                                          .v = j->v + list * TN_RECURRENT_PIECE,
-                                          .each = TN_RECURRENT_PIECE,
-                                          .b = q->piece->dg + (ptrdiff_t)q->g * r->padded,
-                                          .ldb = j->dg_row,
-                                          .c = result(q, 0),
-                                          .ldc = j->dg_row});
+    panel_job q = {.piece = piece};
+    tn_sparse_rows x, next;
+    tn_recurrent_marked(r, j->x, piece->chunk, piece->t, &x);
+    int t = piece->steps == 1 ? piece->t : r->reverse ? piece->t + 1 : piece->t - 1;
+    tn_recurrent_marked(r, j->x, piece->chunk, t, &next);
+    j->k->sparse_turned(&(tn_sparse_turned){.steps = piece->steps,
+                                            .m = x.m,
+                                            .k = r->in,
+                                            .w = r->gates * r->padded,
+                                            .bits = x.bits,
+                                            .bits_row = x.bits_row,
+                                            .bits_step = next.bits - x.bits,
+                                            .a = x.a,
+                                            .stride = x.stride,
+                                            .step = next.a - x.a,
+                                            .b = piece->dg,
+                                            .ldb = j->dg_row,
+                                            .c = result(&q, 0),
+                                            .ldc = j->dg_row});
 }
 
 static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
@@ -100,7 +102,6 @@ static void piece_block(const tn_recurrent_piece *piece, int g, int sparse) {
     /* the step that begins with a state of zeros adds nothing to the state's weights */
     if (r->from_zero && tn_recurrent_back_at(r, piece->t) + piece->steps == r->steps) to -= piece->m;
     panel_job q = {.piece = piece, .g = g};
-    if (sparse && first_row(r, g) == 0) panel_lists(&q);
     for (q.u = 0; q.u < r->padded; q.u += q.w) {
         q.w = tn_recurrent_units(r, piece->j->k, q.u);
         if (!sparse) panel_rows(&q, first_row(r, g), r->in, end);
@@ -115,10 +116,7 @@ void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
     for (int g = 0; sparse && g < r->blocks; g++) dense |= !block_finite(j, piece->group, g);
     for (int i = 0; dense && i < piece->steps; i++)
         tn_recurrent_put_x(r, j->k, j->x, piece->chunk, r->reverse ? piece->t + i : piece->t - i);
-    size_t list = (size_t)tn_worker() * (size_t)r->in;
-    if (sparse && !dense)
-        tn_recurrent_list(piece, j->len + list, j->at + list * TN_RECURRENT_PIECE,
-                          j->v + list * TN_RECURRENT_PIECE);
+    if (sparse && !dense) sparse_rows(piece);
     for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse && !dense);
 }
 

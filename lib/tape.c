@@ -230,6 +230,12 @@ tn_t *tn_view(tn_tape *t, tn_real *x, int nd, const int *dim) {
     return y;
 }
 
+int tn_gradient_may_come(const tn_tape *t, int nsrc, tn_t *const src[]) {
+    int some = 0;
+    for (int i = 0; i < nsrc; i++) some |= src[i] && src[i]->needs;
+    return some && t->record && !t->sweeping;
+}
+
 tn_t *tn_result(const tn_op *op, tn_t *y, int nsrc, tn_t *const src[], const void *aux, size_t aux_bytes) {
     tn_tape *t = y->tape;
     y->op = op, y->nsrc = nsrc;
@@ -238,14 +244,12 @@ tn_t *tn_result(const tn_op *op, tn_t *y, int nsrc, tn_t *const src[], const voi
         memcpy(y->src, src, (size_t)nsrc * sizeof *src);
     }
     if (aux_bytes) y->aux = memcpy(tn_scratch(t, aux_bytes), aux, aux_bytes);
-    int differentiable = t->record && !t->sweeping && op && (op->vjp || op->expand);
     TN_CHECK(t, nsrc <= 32 || !op || !op->bwd, "%s: %d sources; an op with bwd has at most 32", op->name,
              nsrc);
-    for (int i = 0; i < nsrc; i++) {
-        if (!src[i]) continue;
-        TN_CHECK(t, src[i]->tape == t, "%s: source %d is on another tape", op ? op->name : "result", i);
-        y->needs |= differentiable && src[i]->needs;
-    }
+    for (int i = 0; i < nsrc; i++)
+        TN_CHECK(t, !src[i] || src[i]->tape == t, "%s: source %d is on another tape",
+                 op ? op->name : "result", i);
+    y->needs |= op && (op->vjp || op->expand) && tn_gradient_may_come(t, nsrc, src);
     push(t, y);
     if (t->profile && !t->sweeping) tn_profile_forward(t->profile, y);
     return y;

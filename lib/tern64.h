@@ -138,6 +138,7 @@
 #define tn_gemm_serial tn64_gemm_serial
 #define tn_grad tn64_grad
 #define tn_grad_norm tn64_grad_norm
+#define tn_gradient_may_come tn64_gradient_may_come
 #define tn_huber tn64_huber
 #define tn_idx_close tn64_idx_close
 #define tn_idx_end tn64_idx_end
@@ -331,7 +332,6 @@
 #define tn_recurrent_expand tn64_recurrent_expand
 #define tn_recurrent_forward tn64_recurrent_forward
 #define tn_recurrent_len tn64_recurrent_len
-#define tn_recurrent_list tn64_recurrent_list
 #define tn_recurrent_mark tn64_recurrent_mark
 #define tn_recurrent_marked tn64_recurrent_marked
 #define tn_recurrent_op tn64_recurrent_op

@@ -124,19 +124,15 @@ static void products(void **unused) {
 
 /* ---- products of what is mostly zeros: the bits of the whole product ---- */
 
-/* a (m, depth), every third element kept; as panel_product's, by `rows` of bits or by lists. */
-static void sparse_product(int m, int depth, int lists, int bias) {
-    enum { EACH = 200 };
+/* a (m, depth), every third element kept; as panel_product's, by rows of bits. */
+static void sparse_product(int m, int depth, int bias) {
     const int words = (depth + 63) / 64, bits_row = words + 2;
     tn_real *a = reals((size_t)(m + 1) * (size_t)depth, 1), *b = reals((size_t)depth * COLS, 1);
     tn_real *start = reals((size_t)(m + 1) * LDC, 1), *begin = reals(COLS, 1);
-    tn_real *v = malloc((size_t)m * EACH * sizeof *v);
     tn_real *want = malloc((size_t)(m + 1) * LDC * sizeof *want),
             *got = malloc((size_t)(m + 1) * LDC * sizeof *got);
     uint64_t *bits = malloc((size_t)((m + 1) * bits_row) * sizeof *bits);
-    unsigned char *at = malloc((size_t)m * EACH);
-    int *len = calloc((size_t)m, sizeof *len);
-    assert_true(v && want && got && bits && at && len && depth <= EACH);
+    assert_true(want && got && bits);
     memset(bits, 0xff,
            (size_t)((m + 1) * bits_row) * sizeof *bits); /* what is no bit of a's is not to be read */
     for (int i = 0; i < m; i++) memset(bits + i * bits_row, 0, (size_t)words * sizeof *bits);
@@ -144,49 +140,76 @@ static void sparse_product(int m, int depth, int lists, int bias) {
     for (int i = 0; i < m; i++)
         for (int p = 0; p < depth; p++) {
             tn_real *e = a + i * depth + p;
-            if ((i * 5 + p * p) % 3 && !isinf(*e)) *e = 0;
-            if (i == 1 || *e == 0) {
-                *e = 0;
-                continue;
-            }
-            bits[i * bits_row + p / 64] |= (uint64_t)1 << p % 64;
-            at[i * EACH + len[i]] = (unsigned char)p, v[i * EACH + len[i]++] = *e;
+            if (i == 1 || ((i * 5 + p * p) % 3 && !isinf(*e))) *e = 0;
+            if (*e != 0) bits[i * bits_row + p / 64] |= (uint64_t)1 << p % 64;
         }
     for (int p = 0; p < depth; p++) a[m * depth + p] = NAN;
     memcpy(want, start, (size_t)(m + 1) * LDC * sizeof *want);
-    for (int i = 0; i < m && bias && !lists; i++) memcpy(want + i * LDC, begin, COLS * sizeof *want);
-    by_panels(level[0], m, depth, 0, a, depth, b, want, lists || bias);
+    for (int i = 0; i < m && bias; i++) memcpy(want + i * LDC, begin, COLS * sizeof *want);
+    by_panels(level[0], m, depth, 0, a, depth, b, want, bias);
     for (int l = 0; l < levels; l++) {
         const tn_kernels_t *k = level[l];
         memcpy(got, start, (size_t)(m + 1) * LDC * sizeof *got);
-        if (lists)
-            k->sparse_lists(&(tn_sparse_lists){.m = m,
-                                               .w = COLS,
-                                               .len = len,
-                                               .at = at,
-                                               .v = v,
-                                               .b = b,
-                                               .each = EACH,
-                                               .ldb = COLS,
-                                               .c = got,
-                                               .ldc = LDC});
-        else
-            k->sparse_rows(&(tn_sparse_rows){.m = m,
-                                             .w = COLS,
-                                             .words = words,
-                                             .bits = bits,
-                                             .bits_row = bits_row,
-                                             .a = a,
-                                             .b = b,
-                                             .bias = bias ? begin : NULL,
-                                             .c = got,
-                                             .stride = depth,
-                                             .ldb = COLS,
-                                             .ldc = LDC});
+        k->sparse_rows(&(tn_sparse_rows){.m = m,
+                                         .w = COLS,
+                                         .words = words,
+                                         .bits = bits,
+                                         .bits_row = bits_row,
+                                         .a = a,
+                                         .b = b,
+                                         .bias = bias ? begin : NULL,
+                                         .c = got,
+                                         .stride = depth,
+                                         .ldb = COLS,
+                                         .ldc = LDC});
         same("sparse product", k->name, got, want, (size_t)(m + 1) * LDC);
     }
-    free(a), free(b), free(start), free(begin), free(v), free(want), free(got), free(bits), free(at),
-        free(len);
+    free(a), free(b), free(start), free(begin), free(want), free(got), free(bits);
+}
+
+/* a transposed, of (steps m, depth), as it lies in x: step after step, forward or back, or row after row of them. */
+static void turned_product(int steps, int m, int depth, int rows_first, int back) {
+    const int rows = steps * m, words = (depth + 63) / 64, at_most = depth + 5;
+    const ptrdiff_t row = rows_first ? steps : 1, step = (rows_first ? 1 : m) * (back ? -1 : 1);
+    tn_real *x = reals((size_t)rows * (size_t)depth, 1), *b = reals((size_t)rows * COLS, 1);
+    tn_real *a = reals((size_t)rows * (size_t)at_most + 64, 1), *start = reals((size_t)(depth + 1) * LDC, 1);
+    tn_real *want = malloc((size_t)(depth + 1) * LDC * sizeof *want),
+            *got = malloc((size_t)(depth + 1) * LDC * sizeof *got);
+    uint64_t *bits = calloc((size_t)(rows * words), sizeof *bits);
+    assert_true(want && got && bits);
+    if (depth > 2) x[2] = INFINITY; /* of its column alone */
+    const ptrdiff_t first = back ? (steps - 1) * -step : 0;
+    for (int t = 0, r = 0; t < steps; t++)
+        for (int i = 0; i < m; i++, r++)
+            for (int p = 0; p < depth; p++) {
+                ptrdiff_t from = first + t * step + i * row;
+                tn_real *e = x + from * depth + p;
+                if (p == 1 || ((from * 5 + p * p) % 3 && !isinf(*e))) *e = 0;
+                if (*e != 0) bits[from * words + p / 64] |= (uint64_t)1 << p % 64;
+                a[r * at_most + p] = *e;
+            }
+    memcpy(want, start, (size_t)(depth + 1) * LDC * sizeof *want);
+    by_panels(level[0], depth, rows, 1, a, at_most, b, want, 1);
+    for (int l = 0; l < levels; l++) {
+        const tn_kernels_t *k = level[l];
+        memcpy(got, start, (size_t)(depth + 1) * LDC * sizeof *got);
+        k->sparse_turned(&(tn_sparse_turned){.steps = steps,
+                                             .m = m,
+                                             .k = depth,
+                                             .w = COLS,
+                                             .bits = bits + first * words,
+                                             .bits_row = row * words,
+                                             .bits_step = step * words,
+                                             .a = x + first * depth,
+                                             .b = b,
+                                             .c = got,
+                                             .stride = row * depth,
+                                             .step = step * depth,
+                                             .ldb = COLS,
+                                             .ldc = LDC});
+        same("turned sparse product", k->name, got, want, (size_t)(depth + 1) * LDC);
+    }
+    free(a), free(b), free(start), free(want), free(got), free(bits), free(x);
 }
 
 static void sparse_products(void **unused) {
@@ -194,9 +217,9 @@ static void sparse_products(void **unused) {
     static const int depth[] = {1, 28, 64, 65, 160};
     for (int m = 1; m < 12; m++)
         for (int d = 0; d < (int)(sizeof depth / sizeof *depth); d++) {
-            sparse_product(m, depth[d], 0, m % 2);
-            sparse_product(m, depth[d], 0, m / 2 % 2);
-            sparse_product(m, depth[d], 1, 0);
+            sparse_product(m, depth[d], m % 2);
+            sparse_product(m, depth[d], m / 2 % 2);
+            turned_product(1 + d * 5, m, depth[d], m % 2, m / 2 % 2);
         }
 }
 
@@ -294,6 +317,12 @@ static void some_cells(int rows, int units) {
             level[l]->cell[cell](&s), level[l]->cell_back[cell](&s);
             memset(m->kept, 0, sizeof m->kept);
             if (l) same("cell", level[l]->name, (tn_real *)m, (tn_real *)&want, sizeof *m / sizeof(tn_real));
+            got = start; /* the same states when nothing is kept */
+            s = rows_of(level[l], (tn_cell)cell, rows, units, &got), s.kept = NULL;
+            level[l]->cell[cell](&s);
+            same("h, nothing kept", level[l]->name, got.h1, want.h1, ALL);
+            same("c, nothing kept", level[l]->name, got.c1, want.c1, ALL);
+            same("kept, though not wanted", level[l]->name, got.kept, start.kept, 5 * ALL);
         }
         for (int b = 0; b < blocks; b++)
             for (int u = 0; u < ROW; u++) {

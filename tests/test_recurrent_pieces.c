@@ -2,7 +2,7 @@
 /*
  * A recurrent layer goes backward chunk by chunk of its rows, and in a chunk piece by piece of its steps: the gradients by
  * all ways to them, the primitives' among them, where a piece or a chunk is the last, the only one, or of one step or
- * one row, and where the input of a chunk is mostly zeros or is not.
+ * one row, and where the input of a chunk is mostly zeros or is not. Forward alone.
  */
 #include "opcheck.h"
 #include "recurrent_back.h"
@@ -68,6 +68,59 @@ static void pieces(void **unused) {
         for (int way = 0; way < WAYS; way++) check_size(sizes[s][0], sizes[s][1], sizes[s][2], way);
 }
 
+/* A leaf of values between -1 and 1. */
+static tn_t *leaf(tn_tape *t, int nd, const int *dim, uint64_t seed) {
+    tn_t *x = tn_new(t, nd, dim);
+    double *u = malloc(x->len * sizeof *u);
+    assert_non_null(u);
+    golden_uniform(seed, 1, x->len, u);
+    for (size_t i = 0; i < x->len; i++) x->x[i] = (tn_real)u[i];
+    free(u);
+    return tn_leaf(t, x->x, nd, dim);
+}
+
+/* Where no gradient can be asked for nothing is kept, and no bit of the result changes. */
+static void forward_of(int rows, int ways) {
+    enum { STEPS = 6, MOST = 300, IN = 9, HIDDEN = 37 };
+    int length[MOST];
+    for (int i = 0; i < rows; i++) length[i] = 1 + i * 7 % STEPS;
+    for (int cell = TN_RNN_TANH; cell <= TN_LSTM; cell++)
+        for (int way = 0; way < ways; way++) {
+            tn_tape *t = tn_tape_new(NULL);
+            int all = HIDDEN * (cell == TN_LSTM ? 4 : cell == TN_GRU ? 3 : 1), first = way & ROWS_FIRST;
+            int x_dim[3] = {first ? rows : STEPS, first ? STEPS : rows, IN}, h_dim[2] = {rows, HIDDEN};
+            tn_t *src[TN_RECURRENT_SRC] = {leaf(t, 3, x_dim, 1)};
+            if (way & WAYS) { /* from a state */
+                src[TN_SRC_H0] = leaf(t, 2, h_dim, 2);
+                if (cell == TN_LSTM) src[TN_SRC_C0] = leaf(t, 2, h_dim, 3);
+            }
+            src[TN_SRC_WIH] = leaf(t, 2, (int[]){all, IN}, 4);
+            src[TN_SRC_WHH] = leaf(t, 2, (int[]){all, HIDDEN}, 5);
+            src[TN_SRC_BIH] = leaf(t, 1, &all, 6), src[TN_SRC_BHH] = leaf(t, 1, &all, 7);
+            for (int i = 0; i < STEPS * 20 * IN; i++) /* of some chunks x is mostly 0 */
+                if (i % 5) src[TN_SRC_X]->x[i] = 0;
+            tn_t *y[2];
+            for (int alone = 0; alone < 2; alone++) {
+                tn_record(t, !alone);
+                y[alone] = tn_recurrent_run(
+                    (tn_cell)cell, src[TN_SRC_X], src[TN_SRC_H0], src[TN_SRC_C0], src[TN_SRC_WIH],
+                    src[TN_SRC_WHH], src[TN_SRC_BIH], src[TN_SRC_BHH], way & LENGTHS ? length : NULL,
+                    way & REVERSE, (way & LAST_ONLY ? TN_LAST_ONLY : 0) | (first ? TN_ROWS_FIRST : 0));
+                const tn_recurrent *r = y[alone]->aux;
+                assert_true(r->forward_only == alone && !alone == (y[alone]->needs != 0));
+                if (alone) assert_null(r->kept);
+            }
+            assert_true(same_bits(y[0]->x, y[1]->x, y[0]->len));
+            tn_tape_free(t);
+        }
+}
+
+static void forward_alone(void **unused) {
+    (void)unused;
+    forward_of(35, 2 * WAYS);
+    forward_of(259, 4); /* in taller chunks */
+}
+
 /* Sixteen chunks, two a group, the last of one row. */
 static void last_row(void **unused) {
     (void)unused;
@@ -85,6 +138,6 @@ static void wide(void **unused) {
 
 int main(void) {
     const struct CMUnitTest all[] = {cmocka_unit_test(pieces), cmocka_unit_test(last_row),
-                                     cmocka_unit_test(wide)};
+                                     cmocka_unit_test(wide), cmocka_unit_test(forward_alone)};
     return cmocka_run_group_tests(all, NULL, NULL);
 }

@@ -129,7 +129,8 @@ void tn_k_relu_cell_back(const tn_cell_rows *s) {
 
 enum { LSTM_KEPT = 5, GRU_KEPT = 4 };
 
-void tn_k_lstm_cell(const tn_cell_rows *s) {
+/* With keep, what backward needs is kept. */
+static inline __attribute__((always_inline)) void lstm_cell(const tn_cell_rows *s, int keep) {
     const ptrdiff_t block = s->z_block;
     for (int row = 0; row < s->rows; row += 2) {
         const companion to = companion_of(s, row);
@@ -137,23 +138,31 @@ void tn_k_lstm_cell(const tn_cell_rows *s) {
         const tn_real *c0a = s->c0 + row * s->c_row, *c0b = c0a + to.rows * s->c_row + to.unit;
         tn_real *c1a = s->c1 + row * s->c_row, *c1b = c1a + to.rows * s->c_row + to.unit;
         tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
-        tn_real *kept = s->kept + row * s->kept_row, *ka = kept,
-                *kb = kept + to.rows * s->kept_row + to.unit * LSTM_KEPT;
-        for (int u = 0; u < to.units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+        tn_real *ka = s->kept, *kb = ka;
+        if (keep) ka += row * s->kept_row, kb = ka + to.rows * s->kept_row + to.unit * LSTM_KEPT;
+        for (int u = 0; u < to.units; u += VL) {
             pair i = gate_logistic(pair_load(za + u, zb + u));
             pair f = gate_logistic(pair_load(za + block + u, zb + block + u));
             pair g = gate_tanh(pair_load(za + 2 * block + u, zb + 2 * block + u));
             pair_store(c1a + u, c1b + u, pair_fma(f, pair_load(c0a + u, c0b + u), pair_mul(i, g)));
-            pair_store(ka, kb, i), pair_store(ka + VL, kb + VL, f), pair_store(ka + 2 * VL, kb + 2 * VL, g);
+            if (!keep) continue;
+            tn_real *kau = ka + u * LSTM_KEPT, *kbu = kb + u * LSTM_KEPT;
+            pair_store(kau, kbu, i), pair_store(kau + VL, kbu + VL, f),
+                pair_store(kau + 2 * VL, kbu + 2 * VL, g);
         }
-        ka = kept, kb = kept + to.rows * s->kept_row + to.unit * LSTM_KEPT;
-        for (int u = 0; u < to.units; u += VL, ka += LSTM_KEPT * VL, kb += LSTM_KEPT * VL) {
+        for (int u = 0; u < to.units; u += VL) {
             pair o = gate_logistic(pair_load(za + 3 * block + u, zb + 3 * block + u));
             pair t = gate_tanh(pair_load(c1a + u, c1b + u));
             pair_store(ha + u, hb + u, pair_mul(o, t));
-            pair_store(ka + 3 * VL, kb + 3 * VL, o), pair_store(ka + 4 * VL, kb + 4 * VL, t);
+            if (!keep) continue;
+            tn_real *kau = ka + u * LSTM_KEPT, *kbu = kb + u * LSTM_KEPT;
+            pair_store(kau + 3 * VL, kbu + 3 * VL, o), pair_store(kau + 4 * VL, kbu + 4 * VL, t);
         }
     }
+}
+
+void tn_k_lstm_cell(const tn_cell_rows *s) {
+    s->kept ? lstm_cell(s, 1) : lstm_cell(s, 0);
 }
 
 void tn_k_lstm_cell_back(const tn_cell_rows *s) {
@@ -181,29 +190,41 @@ void tn_k_lstm_cell_back(const tn_cell_rows *s) {
 
 /* ---- GRU; kept: r z n and the state's part of n before the reset gate ---- */
 
-void tn_k_gru_cell(const tn_cell_rows *s) {
-    const ptrdiff_t block = s->z_block;
+/* r and z wait for the second loop where they are kept or, without keep, in a place of their own. */
+static inline __attribute__((always_inline)) void gru_cell(const tn_cell_rows *s, int keep) {
+    enum { WAIT = 4 * VL };
+    _Alignas(64) tn_real wait[4 * WAIT];
+    const ptrdiff_t block = s->z_block, next = keep ? VL : WAIT, each = keep ? GRU_KEPT : 1;
     for (int row = 0; row < s->rows; row += 2) {
         const companion to = companion_of(s, row);
         const tn_real *za = s->z + row * s->z_row, *zb = za + to.rows * s->z_row + to.unit;
         const tn_real *h0a = s->h0 + row * s->h_row, *h0b = h0a + to.rows * s->h_row + to.unit;
         tn_real *ha = s->h1 + row * s->h_row, *hb = ha + to.rows * s->h_row + to.unit;
-        tn_real *kept = s->kept + row * s->kept_row, *ka = kept,
-                *kb = kept + to.rows * s->kept_row + to.unit * GRU_KEPT;
-        for (int u = 0; u < to.units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
-            pair r = gate_logistic(pair_load(za + u, zb + u));
-            pair z = gate_logistic(pair_load(za + block + u, zb + block + u));
-            pair_store(ka, kb, r), pair_store(ka + VL, kb + VL, z);
-        }
-        ka = kept, kb = kept + to.rows * s->kept_row + to.unit * GRU_KEPT;
-        for (int u = 0; u < to.units; u += VL, ka += GRU_KEPT * VL, kb += GRU_KEPT * VL) {
-            pair r = pair_load(ka, kb), z = pair_load(ka + VL, kb + VL);
-            pair hn = pair_load(za + 3 * block + u, zb + 3 * block + u);
-            pair n = gate_tanh(pair_fma(r, hn, pair_load(za + 2 * block + u, zb + 2 * block + u)));
-            pair_store(ha + u, hb + u, pair_fma(z, pair_sub(pair_load(h0a + u, h0b + u), n), n));
-            pair_store(ka + 2 * VL, kb + 2 * VL, n), pair_store(ka + 3 * VL, kb + 3 * VL, hn);
+        tn_real *ka = wait, *kb = wait + 2 * WAIT;
+        if (keep) ka = s->kept + row * s->kept_row, kb = ka + to.rows * s->kept_row + to.unit * GRU_KEPT;
+        for (int first = 0, units = to.units, end; first < units; first = end) {
+            end = keep || units - first < WAIT ? units : first + WAIT;
+            for (int u = first; u < end; u += VL) {
+                tn_real *kau = ka + (u - first) * each, *kbu = kb + (u - first) * each;
+                pair r = gate_logistic(pair_load(za + u, zb + u));
+                pair z = gate_logistic(pair_load(za + block + u, zb + block + u));
+                pair_store(kau, kbu, r), pair_store(kau + next, kbu + next, z);
+            }
+            for (int u = first; u < end; u += VL) {
+                tn_real *kau = ka + (u - first) * each, *kbu = kb + (u - first) * each;
+                pair r = pair_load(kau, kbu), z = pair_load(kau + next, kbu + next);
+                pair hn = pair_load(za + 3 * block + u, zb + 3 * block + u);
+                pair n = gate_tanh(pair_fma(r, hn, pair_load(za + 2 * block + u, zb + 2 * block + u)));
+                pair_store(ha + u, hb + u, pair_fma(z, pair_sub(pair_load(h0a + u, h0b + u), n), n));
+                if (keep)
+                    pair_store(kau + 2 * VL, kbu + 2 * VL, n), pair_store(kau + 3 * VL, kbu + 3 * VL, hn);
+            }
         }
     }
+}
+
+void tn_k_gru_cell(const tn_cell_rows *s) {
+    s->kept ? gru_cell(s, 1) : gru_cell(s, 0);
 }
 
 void tn_k_gru_cell_back(const tn_cell_rows *s) {

@@ -21,7 +21,7 @@ typedef struct {
     tn_real *h1,
         *c1; /* the states after: results, or what backward reads; elsewhere than the states before */
     ptrdiff_t h_row, c_row;
-    tn_real *kept; /* what backward needs, cell_kept[cell] reals a unit */
+    tn_real *kept; /* what backward needs, cell_kept[cell] reals a unit; NULL: it is not kept */
     ptrdiff_t kept_row;
     tn_real *dh, *dc; /* in: of h1, c1; out: of h0, c0 but for the state's product */
     ptrdiff_t d_row;
@@ -66,16 +66,16 @@ typedef struct {
 } tn_sparse_rows;
 
 /*
- * C (m x w, w whole vectors) += A by b (k x w), row strides ldc and ldb, where row i of A is a list of len[i] elements:
- * v[i * each + e] in column at[i * each + e], ascending.
+ * C (k x w, w whole vectors) += A transposed by b, row after row. A's and b's rows are m of each of some steps: of step t
+ * A's row i begins at a[t * step + i * stride] and has its bits, as above, at bits[t * bits_step + i * bits_row]; b's rows
+ * lie side by side, ldb apart, C's ldc.
  */
 typedef struct {
-    int m, w;
-    const int *len;
-    const unsigned char *at;
-    const tn_real *v, *b;
-    ptrdiff_t each, ldb;
+    int steps, m, k, w;
+    const uint64_t *bits;
+    ptrdiff_t bits_row, bits_step;
+    const tn_real *a, *b;
     tn_real *c;
-    ptrdiff_t ldc;
-} tn_sparse_lists;
+    ptrdiff_t stride, step, ldb, ldc;
+} tn_sparse_turned;
 #endif

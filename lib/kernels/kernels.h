@@ -331,7 +331,7 @@ typedef struct tn_kernels {
     void (*panel_product)(const tn_panel_product *);
     /* The same with an A that is mostly zeros. */
     void (*sparse_rows)(const tn_sparse_rows *);
-    void (*sparse_lists)(const tn_sparse_lists *);
+    void (*sparse_turned)(const tn_sparse_turned *);
     /* One time step of a recurrent cell, see cells.h, by tn_cell: forward, backward, and reals kept a unit. */
     tn_cell_fn *cell[TN_LSTM + 1], *cell_back[TN_LSTM + 1];
     int cell_kept[TN_LSTM + 1];

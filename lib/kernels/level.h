@@ -65,7 +65,7 @@
 
 #define tn_k_panel_product  TN_LEVEL_NAME(panel_product)
 #define tn_k_sparse_rows    TN_LEVEL_NAME(sparse_rows)
-#define tn_k_sparse_lists   TN_LEVEL_NAME(sparse_lists)
+#define tn_k_sparse_turned  TN_LEVEL_NAME(sparse_turned)
 #define tn_k_tanh_cell      TN_LEVEL_NAME(tanh_cell)
 #define tn_k_tanh_cell_back TN_LEVEL_NAME(tanh_cell_back)
 #define tn_k_relu_cell      TN_LEVEL_NAME(relu_cell)
@@ -157,7 +157,7 @@ void tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdif
                              int relu, tn_real *y, tn_real *place);
 void tn_k_panel_product(const tn_panel_product *);
 void tn_k_sparse_rows(const tn_sparse_rows *);
-void tn_k_sparse_lists(const tn_sparse_lists *);
+void tn_k_sparse_turned(const tn_sparse_turned *);
 tn_cell_fn tn_k_tanh_cell, tn_k_tanh_cell_back, tn_k_relu_cell, tn_k_relu_cell_back, tn_k_gru_cell,
     tn_k_gru_cell_back, tn_k_lstm_cell, tn_k_lstm_cell_back;
 #endif

@@ -88,7 +88,7 @@ const tn_kernels_t TN_LEVEL_NAME(table) = {
     .panel = TN_PANEL,
     .panel_product = tn_k_panel_product,
     .sparse_rows = tn_k_sparse_rows,
-    .sparse_lists = tn_k_sparse_lists,
+    .sparse_turned = tn_k_sparse_turned,
     .cell = {tn_k_tanh_cell, tn_k_relu_cell, tn_k_gru_cell, tn_k_lstm_cell},
     .cell_back = {tn_k_tanh_cell_back, tn_k_relu_cell_back, tn_k_gru_cell_back, tn_k_lstm_cell_back},
     .cell_kept = {[TN_GRU] = 4, [TN_LSTM] = 5},
