@@ -15,15 +15,6 @@
 
 enum { LINE = 64 / (int)sizeof(tn_real), AHEAD = 8, WORD = 64 };
 
-/* Keeps gcc from loading a factor once for each of its uses. */
-#if defined(TN_LEVEL_AVX512)
-#define IN_REGISTER(v) __asm__("" : "+v"(v))
-#elif defined(TN_LEVEL_AVX2)
-#define IN_REGISTER(v) __asm__("" : "+x"(v))
-#else
-#define IN_REGISTER(v)
-#endif
-
 #define EACH_4(m) m(0) m(1) m(2) m(3)
 #define EACH_8(m) EACH_4(m) m(4) m(5) m(6) m(7)
 

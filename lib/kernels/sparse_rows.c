@@ -23,18 +23,6 @@ enum { WORD = 64, LINE = 64 / sizeof(tn_real) };
 #define EACH_11(F) EACH_10(F) F(10)
 #define EACH_12(F) EACH_11(F) F(11)
 
-/*
- * What serves two rows is to be loaded once: left to itself gcc gives both multiply-adds an operand in memory, and such a
- * one takes half as long again.
- */
-#if defined(__AVX512F__)
-#define IN_REGISTER(v) __asm__("" : "+v"(v))
-#elif defined(__x86_64__)
-#define IN_REGISTER(v) __asm__("" : "+x"(v))
-#else
-#define IN_REGISTER(v) (void)0
-#endif
-
 /* Of vector i; x is of the first row, y of the second. */
 #define ZERO(i) V x_##i = vset1(0), y_##i = x_##i;
 #define BIAS(i) x_##i = y_##i = vload(bias + (i)*VL);

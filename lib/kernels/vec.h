@@ -396,6 +396,18 @@ enum { TN_PANEL = 3 * VL, TN_SPARSE_WIDE = 2 * TN_SPARSE_WIDTH };
 /* vbits_of all lanes set */
 enum { VALL = (1 << VL) - 1 };
 
+/*
+ * Of a vector that several multiply-adds use: left to itself gcc gives each of them an operand in memory, and such a one takes
+ * half as long again.
+ */
+#if defined(TN_LEVEL_AVX512)
+#define IN_REGISTER(v) __asm__("" : "+v"(v))
+#elif defined(TN_LEVEL_AVX2)
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v) (void)(v)
+#endif
+
 /* One bit a lane that is not zero (NaN is not); gcc 12 makes a vector of a mask and a mask of that. */
 static inline uint32_t vnonzero(V a) {
 #if defined(TN_LEVEL_AVX512)
