@@ -90,7 +90,8 @@ tn_t *tn_recurrent_run(tn_cell cell, tn_t *x, tn_t *h0, tn_t *c0, tn_t *w_ih, tn
     if (length) r.length = memcpy(tn_scratch(t, bytes), length, bytes);
     r.from_zero = !h0 && r.last_only && r.steps > 1;
     r.forward_only = !tn_gradient_may_come(t, TN_RECURRENT_SRC, src);
-    int tall = r.forward_only && gates > 1 && r.rows >= 8 * TN_RECURRENT_MOST, /* enough for all threads */
+    /* enough of them for all threads; OpenBLAS might give the rows of taller ones other bits */
+    int tall = r.forward_only && gates > 1 && r.rows >= 8 * TN_RECURRENT_MOST && tn_gemm_own(),
         most = tall ? TN_RECURRENT_MOST : TN_RECURRENT_ROWS, chunks = (r.rows + most - 1) / most;
     r.each = chunks ? (r.rows + chunks - 1) / chunks : 1;
     make_room(&r, t);
