@@ -183,8 +183,41 @@ void tn_conv_forward(tn_tape *t, const tn_conv_plan *p, const tn_real *x, const 
     tn_rewind(t, place);
 }
 
+/* w (co, c, taps) with its channels exchanged and each window turned by 180 degrees. */
+static void turn_weights(int co, int c, int taps, const tn_real *w, tn_real *out) {
+    for (int o = 0; o < co; o++)
+        for (int i = 0; i < c; i++)
+            for (int t = 0; t < taps; t++, w++) out[((ptrdiff_t)i * co + o) * taps + taps - 1 - t] = *w;
+}
+
+/*
+ * Without strides the input gradient is a convolution of gy, padded by what windows reach beyond it, with the weights turned:
+ * the forward kernels need no columns. 0: nothing done, they do not have this shape.
+ */
+static int input_grad_forward(tn_tape *t, const tn_conv_plan *p, const tn_real *gy, const tn_real *w, int add,
+                              tn_real *gx) {
+    const tn_window *g = &p->g;
+    if (p->groups != 1 || g->sh != 1 || g->sw != 1 || g->dh != 1 || g->dw != 1 || g->ph >= g->kh
+        || g->pw >= g->kw)
+        return 0;
+    const tn_place place = tn_mark(t);
+    const int taps = g->kh * g->kw, ph = g->kh - 1 - g->ph, pw = g->kw - 1 - g->pw;
+    const size_t len = (size_t)p->n * in_len(p);
+    tn_conv_plan turned = {.n = p->n, .groups = 1, .co = g->c, .k = p->co * taps, .rows = 1};
+    turned.g = (tn_window){p->co, g->oh, g->ow, g->kh, g->kw, g->h, g->w, 1, 1, ph, pw, 1, 1};
+    turned.algorithm = p->algorithm;
+    tn_real *v = tn_scratch(t, (size_t)(p->co * p->k) * sizeof *v),
+            *out = add ? tn_scratch(t, len * sizeof *out) : gx;
+    turn_weights(p->co, g->c, taps, w, v);
+    const int done = tn_conv_fast_forward(t, &turned, NULL, gy, v, NULL, 0, out, NULL);
+    if (done && add) tn_kernels_get(NULL)->accumulate(len, out, gx);
+    tn_rewind(t, place);
+    return done;
+}
+
 void tn_conv_input_grad(tn_tape *t, const tn_conv_plan *p, const tn_real *gy, const tn_real *w, int add,
                         tn_real *gx) {
+    if (input_grad_forward(t, p, gy, w, add, gx)) return;
     tn_place place = tn_mark(t);
     if (!add) memset(gx, 0, (size_t)p->n * in_len(p) * sizeof *gx);
     run(t, &(job){.p = p, .y = gy, .w = w, .out = gx}, input_chunk);
