@@ -20,33 +20,79 @@ int tn_broadcast_shape(const char *op, const tn_t *a, const tn_t *b, int dim[TN_
 }
 
 typedef tn_real binary_fn(tn_real, tn_real);
+typedef void fast_fn(size_t, const tn_real *, const tn_real *, tn_real *);
+enum { GRAIN = 1 << 14, REPEATED = 256 };
 
-/* Four nested loops over the padded shape; the fast paths in front of it cover what training does. */
-static void binary_walk(const tn_walk *w, const tn_real *a, const tn_real *b, tn_real *y, binary_fn *f) {
-    for (int i = 0; i < w->dim[0]; i++)
-        for (int j = 0; j < w->dim[1]; j++)
-            for (int k = 0; k < w->dim[2]; k++) {
-                const tn_real *pa = a + i * w->a[0] + j * w->a[1] + k * w->a[2];
-                const tn_real *pb = b + i * w->b[0] + j * w->b[1] + k * w->b[2];
-                for (int l = 0; l < w->dim[3]; l++) *y++ = f(pa[l * w->a[3]], pb[l * w->b[3]]);
-            }
+typedef struct {
+    tn_walk w;
+    const tn_real *a, *b;
+    tn_real *y;
+    binary_fn *f;
+    fast_fn *fast; /* or NULL */
+} job;
+
+/* Operands of one shape. */
+static void same_shape(void *arg, size_t lo, size_t hi) {
+    const job *j = arg;
+    if (j->fast)
+        j->fast(hi - lo, j->a + lo, j->b + lo, j->y + lo);
+    else
+        for (size_t i = lo; i < hi; i++) j->y[i] = j->f(j->a[i], j->b[i]);
 }
 
-static tn_t *binary(const tn_op *op, tn_t *a, tn_t *b, binary_fn *f,
-                    void (*fast)(size_t, const tn_real *, const tn_real *, tn_real *)) {
+/* One number against a row: as a vector of it. */
+static void one_by_row(fast_fn *fast, size_t n, const tn_real *row, tn_real one, int first, tn_real *y) {
+    tn_real same[REPEATED];
+    const size_t most = n < REPEATED ? n : REPEATED;
+    for (size_t i = 0; i < most; i++) same[i] = one;
+    for (size_t at = 0; at < n; at += most) {
+        const size_t len = n - at < most ? n - at : most;
+        fast(len, first ? same : row + at, first ? row + at : same, y + at);
+    }
+}
+
+/* Broadcasting: the rows lo ... hi - 1 of the padded shape's last dimension, which may be its last two. */
+static void rows(void *arg, size_t lo, size_t hi) {
+    const job *j = arg;
+    const tn_walk *w = &j->w;
+    const size_t n = (size_t)w->dim[3];
+    for (size_t r = lo; r < hi; r++) {
+        const ptrdiff_t k = (ptrdiff_t)(r % (size_t)w->dim[2]), of = (ptrdiff_t)(r / (size_t)w->dim[2]);
+        const ptrdiff_t i = of / w->dim[1], l = of % w->dim[1];
+        const tn_real *a = j->a + i * w->a[0] + l * w->a[1] + k * w->a[2];
+        const tn_real *b = j->b + i * w->b[0] + l * w->b[1] + k * w->b[2];
+        tn_real *y = j->y + r * n;
+        if (j->fast && w->a[3] == 1 && w->b[3] == 1)
+            j->fast(n, a, b, y);
+        else if (j->fast && w->a[3] == 1)
+            one_by_row(j->fast, n, a, *b, 0, y);
+        else if (j->fast && w->b[3] == 1)
+            one_by_row(j->fast, n, b, *a, 1, y);
+        else
+            for (size_t c = 0; c < n; c++) y[c] = j->f(a[(ptrdiff_t)c * w->a[3]], b[(ptrdiff_t)c * w->b[3]]);
+    }
+}
+
+/* The last two dimensions are one where both operands go through them at one pace. */
+static void join_rows(tn_walk *w) {
+    const int d = w->dim[3];
+    if (w->a[2] != d * w->a[3] || w->b[2] != d * w->b[3]) return;
+    w->dim[3] *= w->dim[2], w->dim[2] = 1;
+}
+
+static tn_t *binary(const tn_op *op, tn_t *a, tn_t *b, binary_fn *f, fast_fn *fast) {
     TN_CHECK(a->tape, a->tape == b->tape, "%s: the operands are on different tapes", op->name);
     int dim[TN_MAX_DIM], nd = tn_broadcast_shape(op->name, a, b, dim);
     tn_t *y = tn_new(a->tape, nd, dim);
+    job j = {.a = a->x, .b = b->x, .y = y->x, .f = f, .fast = fast};
     if (tn_same_shape(a, b)) {
-        if (fast)
-            fast(y->len, a->x, b->x, y->x);
-        else
-            for (size_t i = 0; i < y->len; i++) y->x[i] = f(a->x[i], b->x[i]);
+        tn_parallel_range(y->len, GRAIN, same_shape, &j);
     } else {
-        tn_walk w;
-        tn_pad4(nd, dim, w.dim);
-        tn_strides(a, nd, dim, w.a), tn_strides(b, nd, dim, w.b);
-        binary_walk(&w, a->x, b->x, y->x, f);
+        tn_pad4(nd, dim, j.w.dim);
+        tn_strides(a, nd, dim, j.w.a), tn_strides(b, nd, dim, j.w.b);
+        join_rows(&j.w);
+        const size_t row = (size_t)j.w.dim[3];
+        tn_parallel_range(y->len / row, (GRAIN + row - 1) / row, rows, &j);
     }
     return tn_result(op, y, 2, (tn_t *[]){a, b}, NULL, 0);
 }
