@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Winograd's convolution at every vector level: against the definition in double, bit for bit against the plain level, with
+ * Winograd's 3 x 3 convolution at every vector level: against the definition in double, bit for bit against the plain level, with
  * bias, ReLU and pooling, over sizes with every kind of edge; NaN and infinity.
  */
 #include "support.h"

@@ -147,7 +147,7 @@ static void rows(void **state) {
 
 /* ---- not finite ---- */
 
-/* A result by its definition: chains of fused multiply-adds in the order of the weights, bias, ReLU; the first largest, or NaN. */
+/* By definition: chains of fused multiply-adds in the order of the weights, bias, ReLU; the first largest, or first NaN. */
 static void rows_direct(const rows_shape *s, const rows_data *d, int relu, tn_real *y, tn_real *place) {
     const int down = (s->h - 4) / 2, across = (s->w - 4) / 2, terms = s->ci * 25;
     for (int o = 0; o < s->co; o++)
@@ -168,7 +168,7 @@ static void rows_direct(const rows_shape *s, const rows_data *d, int relu, tn_re
 typedef struct {
     tn_real x, next, w, bias;
     int taps; /* the row of w's tap; its column is one that meets the pixel */
-    /* What rows of windows must have the direct form's bits. Bit i: those whose i-th of six rows of the image has the pixel. */
+    /* Rows of windows that must have the direct form's bits; bit i: those whose i-th of six rows has the pixel. */
     unsigned exact;
 } oddity;
 
