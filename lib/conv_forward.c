@@ -110,9 +110,10 @@ static void pack(tn_tape *t, job *j, const tn_real *w, const tn_real *bias) {
     }
     j->bias = bias;
     if (j->way == WINOGRAD_ROWS) {
-        j->rows = (tn_winograd_rows){.k = j->k, .ci = j->p->g.c, .panel = j->vectors * width, .ld = j->ld};
+        j->rows = (tn_winograd_rows){
+            .k = j->k, .ci = j->p->g.c, .panel = j->vectors * width, .ld = j->ld, .w = packed};
         tn_real *u = packed + len;
-        if (stale) tn_winograd_rows_weights(&j->rows, packed, u);
+        if (stale) tn_winograd_rows_weights(&j->rows, u);
         j->rows.u = u, j->rows.bias = bias, j->rows.relu = j->relu;
     }
 }
@@ -149,7 +150,7 @@ static void lay_out_rows(tn_tape *t, job *j) {
     if (j->padded) j->image_len = with_slack((size_t)g->c * (size_t)j->plane);
     tn_winograd_rows *r = &j->rows;
     r->down = pool->oh, r->across = pool->ow, r->row = j->row, r->plane = j->plane;
-    int *off = tn_scratch(t, (size_t)j->p->k * sizeof *off);
+    int *off = tn_scratch(t, (size_t)(j->p->k / 5 * 6) * sizeof *off);
     tn_winograd_rows_terms(r, off);
     r->off = off;
     j->z_len = with_slack(tn_winograd_rows_scratch(r));

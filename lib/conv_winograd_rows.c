@@ -21,12 +21,14 @@ static int pitch_of(const tn_winograd_rows *j) {
 }
 
 void tn_winograd_rows_terms(const tn_winograd_rows *j, int *off) {
-    for (int i = 0; i < j->ci * TAPS; i++) off[i] = i / TAPS * pitch_of(j) + i % TAPS;
+    for (int i = 0; i < j->ci * TAPS; i++) *off++ = i / TAPS * pitch_of(j) + i % TAPS;
+    for (int i = 0; i < j->ci * TAPS * TAPS; i++)
+        *off++ = (int)(i / (TAPS * TAPS) * j->plane + i / TAPS % TAPS * j->row) + i % TAPS;
 }
 
-void tn_winograd_rows_weights(const tn_winograd_rows *j, const tn_real *w, tn_real *u) {
+void tn_winograd_rows_weights(const tn_winograd_rows *j, tn_real *u) {
     for (ptrdiff_t o = 0; o < j->ld; o += j->panel)
-        j->k->winograd_rows_weights(j->ci, j->panel, w + o * j->ci * TAPS * TAPS,
+        j->k->winograd_rows_weights(j->ci, j->panel, j->w + o * j->ci * TAPS * TAPS,
                                     u + o * j->ci * TAPS * PRODUCTS);
 }
 
@@ -39,6 +41,15 @@ static ptrdiff_t product_len(const tn_winograd_rows *j) {
 }
 size_t tn_winograd_rows_scratch(const tn_winograd_rows *j) {
     return rows_len(j) + PRODUCTS * (size_t)product_len(j);
+}
+
+/* A row of windows by direct sums, which go to z: as long as two rows of them, of which there are BAND in a product. */
+static void direct_row(const tn_winograd_rows *j, const tn_real *x, tn_real *y, tn_real *place, tn_real *z) {
+    const int cols = 2 * j->across, terms = j->ci * TAPS * TAPS;
+    for (ptrdiff_t o = 0; o < j->ld; o += j->panel)
+        j->k->conv_channels(terms, j->off + j->ci * TAPS, TAPS, 2, cols, x, j->row, j->panel / j->k->width,
+                            j->w + o * terms, j->bias ? j->bias + o : NULL, j->relu, z + o, j->ld);
+    j->k->max_pool_channels(1, j->across, 2, 2, j->ld, z, cols * j->ld, j->ld, y, place);
 }
 
 void tn_winograd_rows_image(const tn_winograd_rows *j, const tn_real *x, tn_real *y, tn_real *place,
@@ -57,8 +68,12 @@ void tn_winograd_rows_image(const tn_winograd_rows *j, const tn_real *x, tn_real
                 j->k->conv_channels(terms, j->off, TAPS, rows, cols, scratch + p * BAND * one, one,
                                     j->panel / j->k->width, j->u + (o * PRODUCTS + p * j->panel) * terms,
                                     NULL, 0, m + p * product_len(j) + o, j->ld);
+        int wrong[BAND];
+        for (int i = 0; i < rows; i++)
+            wrong[i] = j->k->winograd_rows_pool(j->across, j->ld, m + i * cols * j->ld, product_len(j),
+                                                j->bias, j->relu, y + i * line, place + i * line);
         for (int i = 0; i < rows; i++, y += line, place += line)
-            j->k->winograd_rows_pool(j->across, j->ld, m + i * cols * j->ld, product_len(j), j->bias, j->relu,
-                                     y, place);
+            if (wrong[i])
+                direct_row(j, x + 2 * (r + i) * j->row, y, place, m); /* the products are done with */
     }
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Winograd's convolution at every vector level: against the definition in double, bit for bit against the plain level, with
+ * Winograd's 3 x 3 convolution at every vector level: against the definition in double, bit for bit against the plain level, with
  * bias, ReLU and pooling, over sizes with every kind of edge; NaN and infinity.
  */
 #include "support.h"
 #include "conv_winograd.h"
-#include "conv_winograd_rows.h"
 #include "tern.h"
 #include <math.h>
 #include <stdlib.h>
@@ -236,101 +235,8 @@ static void not_finite(void **state) {
     tn_tape_free(t);
 }
 
-/* ---- 5 x 5 with pooling, by rows ---- */
-
-typedef struct {
-    int ci, co, h, w; /* h, w: with what padding there is */
-} rows_shape;
-
-typedef struct {
-    tn_real *x, *w, *bias;
-} rows_data;
-
-/* One image at one level; y and the winners' places (co, down, across). */
-static void rows_run(const tn_kernels_t *k, const rows_shape *s, const rows_data *d, int bias, int relu,
-                     tn_real *y, tn_real *place) {
-    enum { TERMS = 25 };
-    tn_winograd_rows j = {.k = k, .ci = s->ci, .relu = relu, .row = s->w, .plane = s->h * s->w};
-    j.panel = (s->co > k->width ? 2 : 1) * k->width, j.ld = (s->co + j.panel - 1) / j.panel * j.panel;
-    j.down = (s->h - 4) / 2, j.across = (s->w - 4) / 2;
-    const size_t n = (size_t)(j.down * j.across * j.ld), terms = (size_t)(s->ci * TERMS);
-    tn_real *panels = room((size_t)j.ld * terms), *u = room((size_t)j.ld * terms / 5 * 6),
-            *filled = room((size_t)j.ld);
-    tn_real *out = room(n), *places = room(n), *scratch = room(tn_winograd_rows_scratch(&j));
-    int *off = malloc(terms * sizeof *off);
-    assert_non_null(off);
-    for (int o = 0; o < j.ld; o++) {
-        filled[o] = o < s->co ? d->bias[o] : 0;
-        for (size_t t = 0; t < terms; t++)
-            panels[(size_t)(o / j.panel * j.panel) * terms + t * (size_t)j.panel + (size_t)(o % j.panel)] =
-                o < s->co ? d->w[(size_t)o * terms + t] : 0;
-    }
-    tn_winograd_rows_weights(&j, panels, u);
-    tn_winograd_rows_terms(&j, off);
-    j.u = u, j.off = off, j.bias = bias ? filled : NULL;
-    tn_winograd_rows_image(&j, d->x, out, places, scratch);
-    for (int q = 0; q < j.down * j.across; q++)
-        for (int o = 0; o < s->co; o++) {
-            y[o * j.down * j.across + q] = out[q * j.ld + o];
-            place[o * j.down * j.across + q] = places[q * j.ld + o];
-        }
-    free(panels), free(u), free(filled), free(out), free(places), free(scratch), free(off);
-}
-
-/* The value of the largest of a window, in double, and whether `place` holds one that is as good as the largest. */
-static void rows_close(const rows_shape *s, const rows_data *d, const tn_real *y, const tn_real *place) {
-    const int down = (s->h - 4) / 2, across = (s->w - 4) / 2;
-    double worst = 0, largest = 0;
-    for (int o = 0; o < s->co; o++)
-        for (int q = 0; q < down * across; q++) {
-            double best = -INFINITY, at_place = 0;
-            for (int i = 0; i < 4; i++) {
-                double sum = (double)d->bias[o];
-                const int row = 2 * (q / across) + i / 2, col = 2 * (q % across) + i % 2;
-                for (int t = 0; t < s->ci * 25; t++)
-                    sum += (double)d->w[o * s->ci * 25 + t]
-                           * (double)d->x[(t / 25 * s->h + row + t % 25 / 5) * s->w + col + t % 5];
-                best = fmax(best, sum), largest = fmax(largest, fabs(sum));
-                if (i == (int)place[o * down * across + q]) at_place = sum;
-            }
-            worst = fmax(worst, fabs(best - (double)y[o * down * across + q]));
-            worst = fmax(worst, fabs(best - at_place));
-        }
-    if (!(worst <= 1e-5 * largest)) fail_msg("rows: error %g of the largest output", worst / largest);
-}
-
-/* Every level gives the plain level's bits; NaN and infinity at the last pixel and inside too. */
-static void rows(void **state) {
-    static const rows_shape shapes[] = {{6, 16, 14, 14}, {2, 12, 6, 6},   {3, 17, 9, 33},
-                                        {9, 33, 11, 7},  {1, 40, 20, 36}, {2, 70, 8, 21}};
-    (void)state;
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (int way = 0; way < 6; way++) {
-            const rows_shape *s = &shapes[i];
-            const size_t pixels = (size_t)(s->ci * s->h * s->w),
-                         n = (size_t)(s->co * ((s->h - 4) / 2) * ((s->w - 4) / 2));
-            rows_data d = {random_reals(pixels), random_reals((size_t)(s->co * s->ci * 25)),
-                           random_reals((size_t)s->co)};
-            if (way > 3) d.x[pixels - 1] = (tn_real)NAN, d.x[pixels / 2] = (tn_real)(way > 4 ? INFINITY : 0);
-            tn_real *y = room(n), *place = room(n), *other = room(n), *elsewhere = room(n);
-            rows_run(levels[0], s, &d, way & 1, way & 2, y, place);
-            if (way == 1) rows_close(s, &d, y, place);
-            for (int l = 1; l < level_count; l++) {
-                rows_run(levels[l], s, &d, way & 1, way & 2, other, elsewhere);
-                for (size_t a = 0; a < n; a++)
-                    if ((memcmp(&y[a], &other[a], sizeof *y) != 0 && !(isnan(y[a]) && isnan(other[a])))
-                        || place[a] != elsewhere[a])
-                        fail_msg("%s: shape %zu, element %zu is %a at %g, not %a at %g", levels[l]->name, i,
-                                 a, (double)other[a], (double)elsewhere[a], (double)y[a], (double)place[a]);
-            }
-            if (way > 3) assert_true(s->h % 2 || s->w % 2 || isnan(y[n - 1]));
-            free(d.x), free(d.w), free(d.bias), free(y), free(place), free(other), free(elsewhere);
-        }
-}
-
 int main(void) {
     find_levels();
-    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(not_finite),
-                                       cmocka_unit_test(rows)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(sizes), cmocka_unit_test(not_finite)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -317,13 +317,14 @@ typedef struct tn_kernels {
      * input: six rows of cols reals from x on, of ci planes, to t[p * step + c * pitch + ...], p < 6, by whole vectors;
      * nothing at end or beyond is read.
      * pool: a row of windows from six products at m, m + step, ...: (2 windows, channels) each, whole vectors of
-     * channels; plus bias (or NULL), then ReLU, then the largest of two rows and two columns and its place, 0 ... 3.
+     * channels; plus bias (or NULL), then ReLU, then the largest of two rows and two columns and its place, 0 ... 3. 1:
+     * something is not finite, and the row has to be made by direct sums.
      */
     void (*winograd_rows_weights)(int ci, int lanes, const tn_real *w, tn_real *u);
     void (*winograd_rows_input)(int ci, int cols, const tn_real *x, const tn_real *end, ptrdiff_t row,
                                 ptrdiff_t plane, tn_real *t, ptrdiff_t pitch, ptrdiff_t step);
-    void (*winograd_rows_pool)(int windows, int channels, const tn_real *m, ptrdiff_t step,
-                               const tn_real *bias, int relu, tn_real *y, tn_real *place);
+    int (*winograd_rows_pool)(int windows, int channels, const tn_real *m, ptrdiff_t step,
+                              const tn_real *bias, int relu, tn_real *y, tn_real *place);
     /*
      * A product of a recurrent layer, see cells.h; a panel has whole vectors of columns, this many at most.
      */

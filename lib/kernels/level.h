@@ -153,8 +153,8 @@ void tn_k_winograd_direct_tile(const tn_winograd_put *to, int ci, const tn_real 
 void tn_k_winograd_rows_weights(int ci, int lanes, const tn_real *w, tn_real *u);
 void tn_k_winograd_rows_input(int ci, int cols, const tn_real *x, const tn_real *end, ptrdiff_t row,
                               ptrdiff_t plane, tn_real *t, ptrdiff_t pitch, ptrdiff_t step);
-void tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdiff_t step, const tn_real *bias,
-                             int relu, tn_real *y, tn_real *place);
+int tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdiff_t step, const tn_real *bias,
+                            int relu, tn_real *y, tn_real *place);
 void tn_k_panel_product(const tn_panel_product *);
 void tn_k_sparse_rows(const tn_sparse_rows *);
 void tn_k_sparse_turned(const tn_sparse_turned *);

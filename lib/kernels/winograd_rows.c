@@ -11,6 +11,10 @@
  *            0 -2 -1 2 1 0            1/24 of 1  2 4  8 16
  *            0 2 -1 -2 1 0            1/24 of 1 -2 4 -8 16
  *            0 4 0 -5 0 1             0 0 0 0 1
+ *
+ * What is not finite spreads over all a window's results here, infinity turns to NaN, and what lies near the largest number
+ * overflows. So a row of windows with a result that is not finite (in any channel, so that all vector levels agree) is to be
+ * made anew by direct sums.
  */
 #include "vec_part.h"
 
@@ -65,13 +69,15 @@ static inline void two_rows(const tn_real *m, ptrdiff_t step, V *upper, V *lower
     *upper = a + (b + d) + (e + f), *lower = vfma(vset1(2), e - f, b - d) + g;
 }
 
-void tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdiff_t step, const tn_real *bias,
-                             int relu, tn_real *y, tn_real *place) {
+int tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdiff_t step, const tn_real *bias,
+                            int relu, tn_real *y, tn_real *place) {
     const V zero = vset1(0);
+    V wrong = zero; /* NaN: something was not finite */
     for (int q = 0; q < windows; q++, m += 2 * channels, y += channels, place += channels)
         for (int o = 0; o < channels; o += VL) {
             V a, b, c, d, at = zero, below = vset1(2);
             two_rows(m + o, step, &a, &c), two_rows(m + channels + o, step, &b, &d);
+            wrong = vfma(zero, (a + b) + (c + d), wrong);
             if (bias) {
                 V v = vload(bias + o);
                 a += v, b += v, c += v, d += v;
@@ -82,4 +88,5 @@ void tn_k_winograd_rows_pool(int windows, int channels, const tn_real *m, ptrdif
             vtake(&a, &at, c, below);
             vstore(y + o, a), vstore(place + o, at);
         }
+    return vany(~veq(wrong, wrong));
 }
