@@ -7,7 +7,7 @@ enum {
     FEWEST = TN_NR_MAX / 2, /* samples; with MOST and more, what each thread makes for itself is too much */
     MOST = 2048,
     MANY = 2 * TN_NR_MAX, /* samples that are shared out, with fewer units and inputs are */
-    ALONE = 1 << 16,      /* multiply-adds that take a thread no longer than to call another */
+    ALONE = 1 << 18, /* multiply-adds that one thread makes no slower than two, which fetch from each other */
     MOST_PARTS = 16,
     FEW_UNITS = 2 * TN_TILE_MAX,
     LINE = 64 / (int)sizeof(tn_real)

@@ -146,9 +146,32 @@ static int skips(const job *j, int chunk) {
     return j->packed_x && tn_recurrent_sparse(j->r, chunk);
 }
 
+/*
+ * An Elman cell's products of a sparse x are made for steps s and s + 1, as they go, at a time, by the columns where either has
+ * something: rows of an image that follow each other are alike. The second step's wait in z. (Of a cell of more gates
+ * they would leave the first-level cache.) By shape only, not by the level's panels: see recurrent_sparse.c.
+ */
+static int by_twos(const tn_recurrent *r, int s, int m) {
+    return r->gates == 1 && r->hidden <= 4 * TN_PANEL_MAX && 2 * m <= TN_RECURRENT_MOST && s + 1 < r->steps;
+}
+
+/* Products of a sparse x for the units that go together from u0 on, at step t and, unless c_step is 0, the next. */
+static void sparse_x(const job *j, int t, int r0, int u0, tn_real *z, ptrdiff_t c_step) {
+    const tn_recurrent *r = j->r;
+    int all = wide_units(r, j->k, u0);
+    tn_sparse_rows x, next;
+    tn_recurrent_marked(r, j->x, r0 / r->each, t, &x);
+    x.w = r->gates * all, x.b = j->packed_x + (ptrdiff_t)u0 * r->gates * r->in, x.ldb = x.w;
+    x.bias = bias_of(j, 0, u0), x.c = z, x.ldc = r->blocks * all;
+    if (c_step) {
+        tn_recurrent_marked(r, j->x, r0 / r->each, r->reverse ? t - 1 : t + 1, &next);
+        x.two = 1, x.step = next.a - x.a, x.bits_step = next.bits - x.bits, x.c_step = c_step;
+    }
+    j->k->sparse_rows(&x);
+}
+
 /* Products and cells, a panel of units after another. */
-static void own_step(const job *j, int t, int r0, int r1) {
-    _Alignas(64) tn_real z[TN_RECURRENT_MOST * 4 * TN_PANEL_MAX];
+static void own_step(const job *j, int t, int r0, int r1, tn_real *z) {
     const tn_recurrent *r = j->r;
     int m = r1 - r0, kx = r->in, kh = r->padded, whole = r->cell == TN_GRU ? 2 : r->gates;
     const tn_real *a = tn_recurrent_edge(r, t + r->reverse, r0) + r->x_at, *b = j->packed;
@@ -156,24 +179,21 @@ static void own_step(const job *j, int t, int r0, int r1) {
     int i = 0, products = r->gates * ((r->padded + j->k->panel - 1) / j->k->panel);
     tn_soon soon[3];
     fetch_next(j, t, r0, m, products, soon);
-    tn_sparse_rows x;
-    int sparse = skips(j, r0 / r->each);
-    if (sparse) tn_recurrent_marked(r, j->x, r0 / r->each, t, &x);
+    int sparse = skips(j, r0 / r->each), s = r->reverse ? r->steps - 1 - t : t,
+        twos = sparse && by_twos(r, s - s % 2, m), second = twos && s % 2;
     for (int u0 = 0, all; u0 < r->padded; u0 += all) {
         all = wide_units(r, j->k, u0);
         int row = r->blocks * all;
-        if (sparse) {
-            x.w = r->gates * all, x.b = j->packed_x + (ptrdiff_t)u0 * r->gates * kx, x.ldb = x.w;
-            x.bias = bias_of(j, 0, u0), x.c = z, x.ldc = row;
-            j->k->sparse_rows(&x);
-        }
+        ptrdiff_t waits = twos ? (ptrdiff_t)m * (r->padded + u0) : 0; /* where the second step's are in z */
+        if (sparse && !second) sparse_x(j, t, r0, u0, z, waits);
+        tn_real *out = second ? z + waits : z;
         for (int u = u0, w; u < u0 + all; u += w) {
             w = tn_recurrent_units(r, j->k, u);
             tn_panel_product p = {.m = m, .w = w, .stride = r->stride, .ldc = row};
             for (int g = 0; g < r->gates; g++, b += (ptrdiff_t)w * (r->in + r->padded)) {
                 int one = g < whole; /* x and the state in one sum */
                 p.k = one ? kx + kh : kx, p.a = a, p.panel = b, p.add = 0, p.bias = bias_of(j, g, u);
-                p.c = z + (u - u0) + g * all;
+                p.c = out + (u - u0) + g * all;
                 tn_soon_next(&soon[0], &p, 0), tn_soon_next(&soon[r->c ? 1 + i++ % 2 : 1], &p, 1);
                 if (!sparse) {
                     j->k->panel_product(&p);
@@ -186,9 +206,9 @@ static void own_step(const job *j, int t, int r0, int r1) {
                 j->k->panel_product(&p);
             }
         }
-        tn_cell_rows s = cell_rows(j, t, r0, r1, u0);
-        s.units = all, s.z = z, s.z_row = row, s.z_block = all;
-        j->k->cell[r->cell](&s);
+        tn_cell_rows cell = cell_rows(j, t, r0, r1, u0);
+        cell.units = all, cell.z = out, cell.z_row = row, cell.z_block = all;
+        j->k->cell[r->cell](&cell);
     }
 }
 
@@ -248,6 +268,7 @@ static void begin_row(const tn_recurrent *r, const tn_real *from, int row, tn_re
 }
 
 static void forward_chunk(void *arg, int chunk) {
+    _Alignas(64) tn_real z[TN_RECURRENT_MOST * 4 * TN_PANEL_MAX];
     const job *j = arg;
     const tn_recurrent *r = j->r;
     int r0 = tn_recurrent_row(r, chunk), r1 = tn_recurrent_row(r, chunk + 1),
@@ -261,7 +282,7 @@ static void forward_chunk(void *arg, int chunk) {
         int t = r->reverse ? r->steps - 1 - s : s;
         if (!skips(j, chunk)) tn_recurrent_put_x(r, j->k, j->x, chunk, t);
         if (j->packed)
-            own_step(j, t, r0, r1);
+            own_step(j, t, r0, r1, z);
         else
             blas_step(j, t, r0, r1);
         if (r->length || !r->last_only) finish_step(j, t, r0, r1);

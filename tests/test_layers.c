@@ -176,7 +176,7 @@ static void packed_forms(void **state) {
 static void either_way_round(void **state) {
     (void)state;
     static const int shape[][3] = {
-        {40, 37, 21}, {16, 300, 257}, {33, 450, 132}, {131, 33, 30}, {64, 64, 257}};
+        {40, 37, 21}, {16, 300, 257}, {33, 450, 132}, {331, 33, 30}, {64, 64, 257}};
     tn_tape *t = tn_tape_new(NULL);
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
         const int n = shape[i][0], in = shape[i][1], out = shape[i][2];
@@ -205,8 +205,9 @@ static void either_way_round(void **state) {
 /* Small layers, whose passes are cut by threads: all gradients have the bits of one thread. */
 static void small_back(void **state) {
     (void)state;
-    static const int shape[][3] = {{128, 400, 120}, {32, 400, 120}, {67, 120, 84}, {129, 84, 10},
-                                   {16, 513, 61},   {95, 40, 27},   {70, 30, 57},  {300, 250, 1}};
+    static const int shape[][3] = {{128, 400, 120}, {32, 400, 120}, {67, 120, 84},
+                                   {329, 84, 10},   {16, 513, 61},  {265, 40, 27},
+                                   {170, 30, 57},   {1100, 250, 1}, {128, 128, 10} /* one thread */};
     tn_tape *t = tn_tape_new(NULL);
     for (size_t i = 0; i < sizeof shape / sizeof *shape; i++)
         for (int act = TN_ACT_NONE; act <= TN_ACT_RELU; act++) {

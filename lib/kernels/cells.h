@@ -54,15 +54,16 @@ typedef struct {
 /*
  * C (m x w, w whole vectors) = bias + A (m x k) by b, row strides ldc, stride and ldb. A is mostly zeros: of row i the
  * columns that are not have bits set, in words = ceil(k / 64) words from bits[i * bits_row] on, and the others are
- * skipped, or not: what they meet is finite.
+ * skipped, or not: what they meet is finite. Rows go by twos: i and i + 1, or with two, row i of A and of a second A whose
+ * bits, rows and C begin bits_step, step and c_step further on.
  */
 typedef struct {
-    int m, w, words;
+    int m, w, words, two;
     const uint64_t *bits;
-    ptrdiff_t bits_row;
+    ptrdiff_t bits_row, bits_step;
     const tn_real *a, *b, *bias; /* bias: w, or NULL: zeros */
     tn_real *c;
-    ptrdiff_t stride, ldb, ldc;
+    ptrdiff_t stride, step, ldb, ldc, c_step;
 } tn_sparse_rows;
 
 /*

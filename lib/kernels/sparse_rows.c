@@ -35,7 +35,7 @@ enum { WORD = 64, LINE = 64 / sizeof(tn_real) };
     }
 #define PUT(i)                 \
     vstore(c + (i)*VL, x_##i); \
-    if (two) vstore(c + ldc + (i)*VL, y_##i);
+    if (two) vstore(c + more_c + (i)*VL, y_##i);
 
 /* Vectors of a pair of rows that stay in registers. */
 #if defined(TN_LEVEL_PLAIN) || defined(TN_LEVEL_AVX2)
@@ -44,37 +44,39 @@ enum { MOST = 6 };
 enum { MOST = 12 };
 #endif
 
-/* A's row i and, of two, the next; b and bias and c from the first of some columns on. */
+/* A's row i and that which goes with it, if one does; b and bias and c from the first of some columns on. */
 typedef void pair_fn(const tn_sparse_rows *, int i, const tn_real *b, const tn_real *bias, tn_real *c);
 
-#define PAIR(n)                                                                                             \
-    static inline __attribute__((always_inline)) void any_rows_##n(                                         \
-        int two, const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias, tn_real *c) {       \
-        const ptrdiff_t ldb = s->ldb, ldc = s->ldc;                                                         \
-        const uint64_t *bits = s->bits + i * s->bits_row;                                                   \
-        const tn_real *a = s->a + i * s->stride;                                                            \
-        c += i * ldc;                                                                                       \
-        EACH_##n(ZERO);                                                                                     \
-        if (bias) {                                                                                         \
-            EACH_##n(BIAS)                                                                                  \
-        }                                                                                                   \
-        for (int q = 0; q < s->words; q++, a += WORD, b += WORD * ldb)                                      \
-            for (uint64_t left = two ? bits[q] | bits[s->bits_row + q] : bits[q]; left; left &= left - 1) { \
-                int at = __builtin_ctzll(left);                                                             \
-                const tn_real *p = b + at * ldb;                                                            \
-                V x = vset1(a[at]), y = two ? vset1(a[s->stride + at]) : x;                                 \
-                (void)y;                                                                                    \
-                EACH_##n(ADD)                                                                               \
-            }                                                                                               \
-        EACH_##n(PUT)                                                                                       \
-    }                                                                                                       \
-    static void rows_##n(const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias,             \
-                         tn_real *c) {                                                                      \
-        if (i + 1 < s->m)                                                                                   \
-            any_rows_##n(1, s, i, b, bias, c);                                                              \
-        else                                                                                                \
-            any_rows_##n(0, s, i, b, bias, c);                                                              \
-    } /* declared again, so that the macro ends with a semicolon */                                         \
+#define PAIR(n)                                                                                           \
+    static inline __attribute__((always_inline)) void any_rows_##n(                                       \
+        int two, const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias, tn_real *c) {     \
+        const ptrdiff_t ldb = s->ldb, more_a = s->two ? s->step : s->stride;                              \
+        const ptrdiff_t more_c = s->two ? s->c_step : s->ldc;                                             \
+        const ptrdiff_t more_bits = s->two ? s->bits_step : s->bits_row;                                  \
+        const uint64_t *bits = s->bits + i * s->bits_row;                                                 \
+        const tn_real *a = s->a + i * s->stride;                                                          \
+        c += i * s->ldc;                                                                                  \
+        EACH_##n(ZERO);                                                                                   \
+        if (bias) {                                                                                       \
+            EACH_##n(BIAS)                                                                                \
+        }                                                                                                 \
+        for (int q = 0; q < s->words; q++, a += WORD, b += WORD * ldb)                                    \
+            for (uint64_t left = two ? bits[q] | bits[more_bits + q] : bits[q]; left; left &= left - 1) { \
+                int at = __builtin_ctzll(left);                                                           \
+                const tn_real *p = b + at * ldb;                                                          \
+                V x = vset1(a[at]), y = two ? vset1(a[more_a + at]) : x;                                  \
+                (void)y;                                                                                  \
+                EACH_##n(ADD)                                                                             \
+            }                                                                                             \
+        EACH_##n(PUT)                                                                                     \
+    }                                                                                                     \
+    static void rows_##n(const tn_sparse_rows *s, int i, const tn_real *b, const tn_real *bias,           \
+                         tn_real *c) {                                                                    \
+        if (s->two || i + 1 < s->m)                                                                       \
+            any_rows_##n(1, s, i, b, bias, c);                                                            \
+        else                                                                                              \
+            any_rows_##n(0, s, i, b, bias, c);                                                            \
+    } /* declared again, so that the macro ends with a semicolon */                                       \
     static pair_fn rows_##n
 
 PAIR(1);
@@ -100,7 +102,7 @@ void tn_k_sparse_rows(const tn_sparse_rows *s) {
     for (int col = 0, n; col < s->w; col += n * VL) {
         int left = (s->w - col) / VL;
         n = left < MOST ? left : MOST;
-        for (int i = 0; i < s->m; i += 2)
+        for (int i = 0; i < s->m; i += s->two ? 1 : 2)
             rows[n](s, i, s->b + col, s->bias ? s->bias + col : NULL, s->c + col);
     }
 }
@@ -137,7 +139,7 @@ static void turn_bits(uint64_t *b) {
 }
 
 /* x is of the first column, y of the second. */
-#define LOAD_TWO(i) V x_##i = vload(c + (i)*VL), y_##i = two ? vload(c + ldc + (i)*VL) : x_##i;
+#define LOAD_TWO(i) V x_##i = vload(c + (i)*VL), y_##i = two ? vload(c + more_c + (i)*VL) : x_##i;
 
 /* Columns `at` of A and, of two, the next, into as many rows of c; b and c from the first of some columns on. */
 typedef void turned_fn(const tn_sparse_turned *, const rows_block *, int at, int two, const tn_real *b,
@@ -146,7 +148,7 @@ typedef void turned_fn(const tn_sparse_turned *, const rows_block *, int at, int
 #define TURNED(n)                                                                                           \
     static inline __attribute__((always_inline)) void any_turned_##n(                                       \
         int two, const tn_sparse_turned *s, const rows_block *rows, int at, const tn_real *b, tn_real *c) { \
-        const ptrdiff_t ldb = s->ldb, ldc = s->ldc;                                                         \
+        const ptrdiff_t ldb = s->ldb, more_c = s->ldc;                                                      \
         uint64_t left = two ? rows->bits[at % WORD] | rows->bits[at % WORD + 1] : rows->bits[at % WORD];    \
         if (!left) return;                                                                                  \
         EACH_##n(LOAD_TWO);                                                                                 \
