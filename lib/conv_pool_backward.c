@@ -240,7 +240,7 @@ static void plan_job(tn_tape *t, job *j) {
     j->scratch_len = j->second_len + j->image_len + 4 * room + 2 * last + j->spread_len
                      + with_slack(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
-    int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
+    int *base = tn_scratch(t, with_slack((size_t)j->windows) * sizeof *base);
     for (int r = 0, q = 0; r < pool->oh; r++)
         for (int c = 0; c < pool->ow; c++, q++)
             base[q] = r * pool->kh * j->dw_row + c * pool->kw * j->dw_pixel;

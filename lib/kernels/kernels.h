@@ -41,7 +41,8 @@ typedef struct {
 } tn_sparse_lists_of;
 /*
  * An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0, times scale. Planes of
- * n elements, bands of `band`; what is made has room for a vector more. v, key: both or none; list: or count NULL; bias: or NULL.
+ * n elements, bands of `band`. base is readable, and v, key and the lists are writable, a vector beyond their end. NULL where
+ * it is not wanted: v and key, list.count, bias.
  */
 typedef struct {
     int relu, width, row, pixel, planes, n, band;
