@@ -72,7 +72,7 @@ static const tn_real *spread(const job *j, const tn_real *image, tn_real *out) {
     return out;
 }
 
-static void weight_image(const job *j, const tn_real *image, tn_sparse_lists_of list, tn_real *sum) {
+static void weight_image(const job *j, const tn_real *image, tn_sparse_lists list, tn_real *sum) {
     const tn_window *g = &j->p->conv.g, *pool = &j->p->pool;
     int width = j->k->width, sum_row = j->vectors * width, n = j->band * pool->ow;
     for (int r = 0; r < pool->oh; r += j->band, list.v += n, list.off += n, list.count++)
@@ -153,7 +153,7 @@ static void backward_chunk(void *arg, int chunk) {
     split.planes = co, split.n = j->windows, split.band = j->band * pool->ow;
     split.scale = j->scale, split.base = j->base, split.bias = bias;
     if (j->dx) split.v = v, split.key = key;
-    split.list = (tn_sparse_lists_of){co, j->windows, bands, terms, off, sum ? count : NULL};
+    split.list = (tn_sparse_lists){co, j->windows, bands, terms, off, sum ? count : NULL};
     for (int n = n0; n < n1; n++) {
         size_t at = (size_t)n * out;
         if (sum && j->dx && gradient == image && n > n0) memset(image, 0, j->image_len * sizeof *image);
@@ -240,7 +240,7 @@ static void plan_job(tn_tape *t, job *j) {
     j->scratch_len = j->second_len + j->image_len + 4 * room + 2 * last + j->spread_len
                      + with_slack(bits > in ? bits : in);
     j->scratch = tn_scratch(t, (size_t)tn_worker_slots() * j->scratch_len * sizeof *j->scratch);
-    int *base = tn_scratch(t, (size_t)j->windows * sizeof *base);
+    int *base = tn_scratch(t, with_slack((size_t)j->windows) * sizeof *base);
     for (int r = 0, q = 0; r < pool->oh; r++)
         for (int c = 0; c < pool->ow; c++, q++)
             base[q] = r * pool->kh * j->dw_row + c * pool->kw * j->dw_pixel;

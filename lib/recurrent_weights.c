@@ -71,8 +71,8 @@ static int block_finite(const job *j, int group, int g) {
     return !bad;
 }
 
-/* x's rows of all blocks, from where x lies. A GRU's last block has none. */
-static void sparse_rows(const tn_recurrent_piece *piece) {
+/* x's rows of all blocks (a GRU's last has none), where x is mostly zeros: by its bits, from where x lies. */
+static void sparse_inputs(const tn_recurrent_piece *piece) {
     const job *j = piece->j;
     const tn_recurrent *r = j->r;
     panel_job q = {.piece = piece};
@@ -116,7 +116,7 @@ void tn_recurrent_weights_piece(const tn_recurrent_piece *piece) {
     for (int g = 0; sparse && g < r->blocks; g++) dense |= !block_finite(j, piece->group, g);
     for (int i = 0; dense && i < piece->steps; i++)
         tn_recurrent_put_x(r, j->k, j->x, piece->chunk, r->reverse ? piece->t + i : piece->t - i);
-    if (sparse && !dense) sparse_rows(piece);
+    if (sparse && !dense) sparse_inputs(piece);
     for (int g = 0; g < r->blocks; g++) piece_block(piece, g, sparse && !dense);
 }
 

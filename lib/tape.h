@@ -56,7 +56,7 @@ void tn_pool_put(tn_tape *, tn_real *, size_t n);
 void tn_pool_reset(tn_tape *);
 /* The leaf of p on this tape, or NULL if it was not used. */
 tn_t *tn_leaf_of(const tn_tape *, const tn_param *p);
-/* Will the gradient of a result of these sources be asked for? Or else nothing of it needs to be kept. */
+/* 0: nobody can ask for the gradient of a result of these sources, so that nothing has to be kept for it. */
 int tn_gradient_may_come(const tn_tape *, int nsrc, tn_t *const src[]);
 /* A tensor on the tape that reads x in place. */
 tn_t *tn_view(tn_tape *, tn_real *x, int nd, const int *dim);

@@ -8,8 +8,8 @@
 #include <stdlib.h>
 
 enum {
-    BATCH = 200,
-    /* by rows for each of three threads */ IN = 2100,
+    BATCH = 200, /* so that of three threads each takes rows of the wide layer */
+    IN = 2100,
     OUT = 260,
     CO = 24,
     CI = 16,
@@ -119,8 +119,55 @@ static void nothing_kept_for_backward(void **state) {
     tn_tape_free(t);
 }
 
+/* A convolution with pooling, or with `block` two of them, by each of its ways forward: the same bits with and without recording. */
+typedef struct {
+    int ci, co, k, side, pool, pad, block;
+    tn_act act;
+} pooled_layer;
+
+static const pooled_layer pooled_layers[] = {
+    {1, 6, 5, 28, 2, 2, 0, TN_ACT_RELU},   {3, 5, 3, 17, 3, 0, 0, TN_ACT_NONE},   /* planes */
+    {16, 24, 3, 14, 2, 0, 0, TN_ACT_RELU}, {16, 24, 3, 15, 2, 1, 0, TN_ACT_NONE}, /* Winograd 3 x 3 */
+    {6, 16, 5, 14, 2, 0, 0, TN_ACT_RELU},                                         /* Winograd along rows */
+    {6, 20, 3, 13, 3, 1, 0, TN_ACT_RELU},  {2, 3, 3, 6, 2, 0, 0, TN_ACT_RELU},    /* channels last */
+    {1, 32, 3, 13, 2, 0, 1, TN_ACT_RELU},
+};
+
+static void pooling_without_recording(void **state) {
+    (void)state;
+    enum { N = 3, MOST = N * CI * 15 * 15 };
+    tn_real x[MOST], w[2 * 32 * 32 * 9], before[MOST];
+    for (int i = 0; i < MOST; i++) x[i] = (tn_real)((i % 1009 * 7919 % 1009) / 504.5 - 1);
+    for (size_t i = 0; i < sizeof w / sizeof *w; i++) w[i] = (tn_real)((i % 997 * 5003 % 997) / 498.5 - 1);
+    tn_tape *t = tn_tape_new(NULL);
+    for (size_t i = 0; i < sizeof pooled_layers / sizeof *pooled_layers; i++) {
+        const pooled_layer *l = &pooled_layers[i];
+        const int x_dim[] = {N, l->ci, l->side, l->side}, w_dim[] = {l->co, l->ci, l->k, l->k},
+                  next[] = {l->co, l->co, l->k, l->k};
+        const tn_pool pool = tn_pool_square(l->pool);
+        tn_conv c = tn_conv_valid();
+        c.pad[0] = c.pad[1] = l->pad;
+        for (int record = 0; record < 2; record++) {
+            tn_tape_reset(t);
+            tn_record(t, record);
+            tn_t *in = tn_input(t, x, 4, x_dim), *first = tn_leaf(t, w, 4, w_dim), *y;
+            if (l->block)
+                y = tn_conv2d_block(in, first, NULL, &c, tn_leaf(t, w + 32 * 9, 4, next), NULL, &c, l->act,
+                                    &pool, 0, "drop");
+            else
+                y = tn_conv2d_pool(in, first, NULL, &c, l->act, &pool);
+            if (!record)
+                memcpy(before, y->x, y->len * sizeof *y->x);
+            else if (memcmp(before, y->x, y->len * sizeof *y->x) != 0)
+                fail_msg("layer %zu: recording changes the result", i);
+        }
+    }
+    tn_tape_free(t);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(kept_forms),
-                                       cmocka_unit_test(nothing_kept_for_backward)};
+                                       cmocka_unit_test(nothing_kept_for_backward),
+                                       cmocka_unit_test(pooling_without_recording)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

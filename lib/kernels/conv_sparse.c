@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Gradients of a convolution whose output went through max pooling: of each pooling window one element alone has a
- * gradient, and none where ReLU was off, so the non-zeros are visited one by one, by the bits of a mask. Images have their
- * channels last, so that a row of a window is one run of reals; a tile of rows by vectors of it is held in registers:
+ * gradient, and none where ReLU was off, so the non-zeros are visited one by one. Images have their channels last, so that
+ * a row of a window is one run of reals; a tile of rows by vectors of it is held in registers:
  *
- *   dw  the tile is a filter's gradient: for each non-zero of the filter's channel, tile += v * (the window there)
- *   dx  the tile is a window's gradient: for each channel that is not zero at a pixel, tile += v * (its weights); then the
- *       image += the tile
+ *   dw  the tile is a filter's gradient: for each non-zero of the filter's channel, by the lists that conv_sparse_split.c
+ *       makes, tile += v * (the window there)
+ *   dx  the tile is a window's gradient: for each channel that is not zero at a pixel, by the bits of a mask,
+ *       tile += v * (its weights); then the image += the tile
  *
  * Lanes beyond the end of a row hold what happens to stand there: dw leaves them to the caller, dx does not add them.
  */
@@ -56,7 +57,7 @@ void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key,
 /* ---- weights ---- */
 
 __attribute__((always_inline)) static inline void dw(const int rows, const int vectors,
-                                                     const tn_sparse_lists_of *s, const tn_real *x,
+                                                     const tn_sparse_lists *s, const tn_real *x,
                                                      ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row,
                                                      ptrdiff_t sum_ld) {
     const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row, *v = s->v;
@@ -82,7 +83,7 @@ __attribute__((always_inline)) static inline void dw(const int rows, const int v
  */
 #define ROWS(m) m(0) m(1) m(2) m(3) m(4)
 
-__attribute__((always_inline)) static inline void dw_narrow(const int rows, const tn_sparse_lists_of *s,
+__attribute__((always_inline)) static inline void dw_narrow(const int rows, const tn_sparse_lists *s,
                                                             const tn_real *x, ptrdiff_t row, tn_real *sum,
                                                             ptrdiff_t sum_row, ptrdiff_t sum_ld) {
     const tn_real *x0 = x, *x1 = x0 + row, *x2 = x1 + row, *x3 = x2 + row, *x4 = x3 + row;
@@ -124,7 +125,7 @@ __attribute__((always_inline)) static inline void dw_narrow(const int rows, cons
     }
 }
 
-void tn_k_sparse_dw(int rows, int vectors, int lanes, const tn_sparse_lists_of *s, const tn_real *x,
+void tn_k_sparse_dw(int rows, int vectors, int lanes, const tn_sparse_lists *s, const tn_real *x,
                     ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld) {
 #define NARROW(r)                                          \
     case r + 1:                                            \

@@ -94,20 +94,11 @@ static void careful_columns(int rows, int run, const tn_sparse_window *s, const 
             }
 }
 
-static int all_finite(size_t n, const tn_real *x) {
-    VI same = veq(vset1(0), vset1(0));
-    for (size_t i = 0; i < n; i += VL) {
-        V v = vload(x + i), zero = v - v;
-        same &= veq(zero, vset1(0));
-    }
-    return vbits_of(same) == VALL;
-}
-
 void tn_k_sparse_dx_pool(int kh, int run, const tn_sparse_window *s, int channels, const uint64_t *bits,
                          const tn_real *v, const tn_real *w, tn_real *image) {
     const int len = run <= (int)TN_LANES ? TN_LANES : 2 * TN_LANES;
     const layer g = {channels, len, 4 * s->ow, (ptrdiff_t)s->ow * channels, s->row, w};
-    if (!all_finite((size_t)(s->oh * s->ow * channels), v))
+    if (!tn_k_all_finite((size_t)(s->oh * s->ow * channels), v))
         careful_columns(kh, run, s, &g, bits, v, image);
     else if (kh == 5 && len > (int)TN_LANES)
         columns(5, 2 * TN_LANES, s, &g, bits, v, image);

@@ -25,6 +25,7 @@ static inline VI load_int(const int *p) {
 #endif
 }
 
+#ifndef TN_LEVEL_AVX512
 static inline void store_int(int *p, VI i) {
 #ifdef TN_LEVEL_PLAIN
     *p = (int)i;
@@ -32,6 +33,7 @@ static inline void store_int(int *p, VI i) {
     memcpy(p, &i, sizeof i);
 #endif
 }
+#endif
 
 /* What is the same for all elements: kept in registers, since stores might change what *s holds. */
 typedef struct {

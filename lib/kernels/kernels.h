@@ -38,17 +38,18 @@ typedef struct {
     int lists, ld, count_ld;
     tn_real *v;
     int *off, *count;
-} tn_sparse_lists_of;
+} tn_sparse_lists;
 /*
  * An element i width + j of a pooling window lies at i row + j pixel; relu: gradients pass where y > 0, times scale. Planes of
- * n elements, bands of `band`; what is made has room for a vector more. v, key: both or none; list: or count NULL; bias: or NULL.
+ * n elements, bands of `band`. base is readable, and v, key and the lists are writable, a vector beyond their end. NULL where
+ * it is not wanted: v and key, list.count, bias.
  */
 typedef struct {
     int relu, width, row, pixel, planes, n, band;
     tn_real scale;
     const int *base;
     tn_real *v, *key, *bias;
-    tn_sparse_lists_of list;
+    tn_sparse_lists list;
 } tn_sparse_split;
 /* oh x ow pooling windows of kh x kw pixels each, in an image with channels last. */
 typedef struct {
@@ -212,7 +213,7 @@ typedef struct tn_kernels {
     void (*sparse_masks)(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
                          ptrdiff_t row_words, uint64_t *column_bits);
     void (*sparse_keys)(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-    void (*sparse_dw)(int rows, int vectors, int lanes, const tn_sparse_lists_of *, const tn_real *x,
+    void (*sparse_dw)(int rows, int vectors, int lanes, const tn_sparse_lists *, const tn_real *x,
                       ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
     void (*sparse_dx)(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                       const tn_real *v, const tn_real *w, tn_real *image);

@@ -112,7 +112,7 @@ void tn_k_sparse_bits(int planes, int n, const tn_real *v, ptrdiff_t ld, uint64_
 void tn_k_sparse_masks(int rows, int cols, const tn_real *x, ptrdiff_t ld, uint64_t *row_bits,
                        ptrdiff_t row_words, uint64_t *column_bits);
 void tn_k_sparse_keys(int windows, int places, int channels, const tn_real *key, uint64_t *bits);
-void tn_k_sparse_dw(int rows, int vectors, int lanes, const tn_sparse_lists_of *, const tn_real *x,
+void tn_k_sparse_dw(int rows, int vectors, int lanes, const tn_sparse_lists *, const tn_real *x,
                     ptrdiff_t row, tn_real *sum, ptrdiff_t sum_row, ptrdiff_t sum_ld);
 void tn_k_sparse_dx(const tn_sparse_block *, const tn_sparse_window *, int channels, const uint64_t *bits,
                     const tn_real *v, const tn_real *w, tn_real *image);

@@ -397,8 +397,8 @@ enum { TN_PANEL = 3 * VL, TN_SPARSE_WIDE = 2 * TN_SPARSE_WIDTH };
 enum { VALL = (1 << VL) - 1 };
 
 /*
- * Of a vector that several multiply-adds use: left to itself gcc gives each of them an operand in memory, and such a one takes
- * half as long again.
+ * For a vector that several multiply-adds use: left to itself gcc reads it from memory for each of them, and such a
+ * multiply-add takes half as long again.
  */
 #if defined(TN_LEVEL_AVX512)
 #define IN_REGISTER(v) __asm__("" : "+v"(v))
