@@ -74,6 +74,13 @@ static inline tn_real *room(size_t n) {
     assert_non_null(p);
     return p;
 }
+/* On a cache line and full of NaN, so that what is read before it is written shows. */
+static inline tn_real *aligned_room(size_t n) {
+    tn_real *p = aligned_alloc(64, (n * sizeof *p + 63) / 64 * 64);
+    assert_non_null(p);
+    for (size_t i = 0; i < n; i++) p[i] = (tn_real)NAN;
+    return p;
+}
 static inline tn_real *random_reals(size_t n) {
     tn_real *p = room(n);
     for (size_t i = 0; i < n; i++) p[i] = uniform();

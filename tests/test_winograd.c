@@ -3,35 +3,9 @@
  * Winograd's 3 x 3 convolution at every vector level: against the definition in double, bit for bit against the plain level, with
  * bias, ReLU and pooling, over sizes with every kind of edge; NaN and infinity.
  */
-#include "support.h"
+#include "kernel_levels.h"
 #include "conv_winograd.h"
 #include "tern.h"
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-static uint64_t seed = 3;
-static tn_real uniform(void) {
-    uint64_t z = seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (tn_real)((double)((z ^ (z >> 31)) >> 11) * 0x1p-52 - 1);
-}
-
-static tn_real *random_reals(size_t n) {
-    tn_real *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++) x[i] = uniform();
-    return x;
-}
-
-/* Room of n reals on a cache line; scratch begins full of NaN, so that what is read before it is written shows. */
-static tn_real *room(size_t n) {
-    tn_real *x = aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++) x[i] = (tn_real)NAN;
-    return x;
-}
 
 typedef struct {
     tn_conv_plan p;
@@ -48,14 +22,6 @@ static layer new_layer(tn_tape *t, int ci, int co, int h, int w, int pad) {
 
 static void free_layer(layer *l) {
     free(l->x), free(l->w), free(l->bias);
-}
-
-static tn_real fused(tn_real a, tn_real b, tn_real c) {
-#ifdef TN_DOUBLE
-    return fma(a, b, c);
-#else
-    return fmaf(a, b, c);
-#endif
 }
 
 /* The convolution's value before bias, in double. */
@@ -82,8 +48,9 @@ typedef struct {
 static result run(const tn_kernels_t *k, const layer *l, int bias, int relu, int pool) {
     const tn_window *g = &l->p.g;
     result r = {.n = (size_t)(l->p.co * (pool ? g->oh / 2 * (g->ow / 2) : g->oh * g->ow))};
-    tn_real *u = room(tn_winograd_u_len(k, l->p.co, g->c)), *scratch = room(tn_winograd_scratch(k, &l->p));
-    r.y = room(r.n), r.winner = calloc(r.n + 1, 1);
+    tn_real *u = aligned_room(tn_winograd_u_len(k, l->p.co, g->c)),
+            *scratch = aligned_room(tn_winograd_scratch(k, &l->p));
+    r.y = aligned_room(r.n), r.winner = calloc(r.n + 1, 1);
     tn_winograd_weights(k, l->p.co, g->c, l->w, u);
     tn_winograd_image(k, &l->p, l->x, l->w, u, bias ? l->bias : NULL, relu, pool, r.y, r.winner, scratch);
     free(u), free(scratch);
@@ -94,23 +61,13 @@ static void free_result(result *r) {
     free(r->y), free(r->winner);
 }
 
-static const tn_kernels_t *levels[8];
-static int level_count;
-static void find_levels(void) {
-    static const char *const names[] = {"plain", "avx2", "avx512", "neon"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const tn_kernels_t *k = tn_kernels_level(names[i]);
-        if (k) levels[level_count++] = k;
-    }
-}
-
 static void same_as_plain(const layer *l, int bias, int relu, int pool) {
-    result plain = run(levels[0], l, bias, relu, pool);
-    for (int i = 1; i < level_count; i++) {
-        result r = run(levels[i], l, bias, relu, pool);
+    result plain = run(level[0], l, bias, relu, pool);
+    for (int i = 1; i < levels; i++) {
+        result r = run(level[i], l, bias, relu, pool);
         for (size_t j = 0; j < r.n; j++)
             if (memcmp(&r.y[j], &plain.y[j], sizeof *r.y) != 0 && !(isnan(r.y[j]) && isnan(plain.y[j])))
-                fail_msg("%s: element %zu is %a, not %a", levels[i]->name, j, (double)r.y[j],
+                fail_msg("%s: element %zu is %a, not %a", level[i]->name, j, (double)r.y[j],
                          (double)plain.y[j]);
         if (pool) assert_memory_equal(r.winner, plain.winner, r.n);
         free_result(&r);
@@ -121,8 +78,7 @@ static void same_as_plain(const layer *l, int bias, int relu, int pool) {
 /* Within 1e-5 of the largest output; a winner is the first whose value is the largest that was computed. */
 static void close_to_definition(const layer *l) {
     const tn_window *g = &l->p.g;
-    result whole = run(levels[level_count - 1], l, 1, 0, 0),
-           pooled = run(levels[level_count - 1], l, 1, 1, 1);
+    result whole = run(level[levels - 1], l, 1, 0, 0), pooled = run(level[levels - 1], l, 1, 1, 1);
     double worst = 0, largest = 0;
     for (int o = 0; o < l->p.co; o++)
         for (int r = 0; r < g->oh; r++)
@@ -174,7 +130,7 @@ static tn_real direct_at(const layer *l, int o, int row, int col) {
     for (int p = 0; p < g->c * 9; p++) {
         const int c = p / 9, y = row + p / 3 % 3 - g->ph, x = col + p % 3 - g->pw;
         const int inside = y >= 0 && x >= 0 && y < g->h && x < g->w;
-        sum = fused(inside ? l->x[(c * g->h + y) * g->w + x] : 0, l->w[o * g->c * 9 + p], sum);
+        sum = FMA(inside ? l->x[(c * g->h + y) * g->w + x] : 0, l->w[o * g->c * 9 + p], sum);
     }
     sum += l->bias[o];
     return sum < 0 ? 0 : sum;
@@ -224,13 +180,13 @@ static void not_finite(void **state) {
             l.x[(5 * 12 + 6) * 11 + 4] = odd[i];
             if (two) l.x[(3 * 12 + 7) * 11 + 5] = -odd[i], l.x[11 * 11 + 10] = odd[i];
             same_as_plain(&l, 1, 1, 0), same_as_plain(&l, 1, 1, 1);
-            for (int k = 0; k < level_count; k++) like_definition(levels[k], &l);
+            for (int k = 0; k < levels; k++) like_definition(level[k], &l);
             free_layer(&l);
         }
     layer l = new_layer(t, 9, 20, 12, 11, 0); /* a weight, of one channel */
     l.w[(17 * 9 + 4) * 9 + 4] = (tn_real)INFINITY;
     same_as_plain(&l, 1, 1, 0), same_as_plain(&l, 1, 1, 1);
-    for (int k = 0; k < level_count; k++) like_definition(levels[k], &l);
+    for (int k = 0; k < levels; k++) like_definition(level[k], &l);
     free_layer(&l);
     tn_tape_free(t);
 }

@@ -4,55 +4,10 @@
  * bit for bit against the plain level, over sizes with every kind of edge; and what is not finite, or overflows in the
  * transform alone, bit for bit against direct sums.
  */
-#include "support.h"
+#include "kernel_levels.h"
 #include "conv_pool.h"
 #include "conv_winograd_rows.h"
 #include "tern.h"
-#include <float.h>
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-
-static uint64_t seed = 5;
-static tn_real uniform(void) {
-    uint64_t z = seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (tn_real)((double)((z ^ (z >> 31)) >> 11) * 0x1p-52 - 1);
-}
-
-static tn_real *random_reals(size_t n) {
-    tn_real *x = malloc(n * sizeof *x);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++) x[i] = uniform();
-    return x;
-}
-
-/* Room of n reals on a cache line; scratch begins full of NaN, so that what is read before it is written shows. */
-static tn_real *room(size_t n) {
-    tn_real *x = aligned_alloc(64, (n * sizeof *x + 63) / 64 * 64);
-    assert_non_null(x);
-    for (size_t i = 0; i < n; i++) x[i] = (tn_real)NAN;
-    return x;
-}
-
-static tn_real fused(tn_real a, tn_real b, tn_real c) {
-#ifdef TN_DOUBLE
-    return fma(a, b, c);
-#else
-    return fmaf(a, b, c);
-#endif
-}
-
-static const tn_kernels_t *levels[8];
-static int level_count;
-static void find_levels(void) {
-    static const char *const names[] = {"plain", "avx2", "avx512", "neon"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        const tn_kernels_t *k = tn_kernels_level(names[i]);
-        if (k) levels[level_count++] = k;
-    }
-}
 
 typedef struct {
     int ci, co, h, w; /* h, w: with what padding there is */
@@ -70,9 +25,10 @@ static void rows_run(const tn_kernels_t *k, const rows_shape *s, const rows_data
     j.panel = (s->co > k->width ? 2 : 1) * k->width, j.ld = (s->co + j.panel - 1) / j.panel * j.panel;
     j.down = (s->h - 4) / 2, j.across = (s->w - 4) / 2;
     const size_t n = (size_t)(j.down * j.across * j.ld), terms = (size_t)(s->ci * TERMS);
-    tn_real *panels = room((size_t)j.ld * terms), *u = room((size_t)j.ld * terms / 5 * 6),
-            *filled = room((size_t)j.ld);
-    tn_real *out = room(n), *places = room(n), *scratch = room(tn_winograd_rows_scratch(&j));
+    tn_real *panels = aligned_room((size_t)j.ld * terms), *u = aligned_room((size_t)j.ld * terms / 5 * 6),
+            *filled = aligned_room((size_t)j.ld);
+    tn_real *out = aligned_room(n), *places = aligned_room(n),
+            *scratch = aligned_room(tn_winograd_rows_scratch(&j));
     int *off = malloc(terms / 5 * 6 * sizeof *off);
     assert_non_null(off);
     for (int o = 0; o < j.ld; o++) {
@@ -129,16 +85,17 @@ static void rows(void **state) {
             rows_data d = {random_reals(pixels), random_reals((size_t)(s->co * s->ci * 25)),
                            random_reals((size_t)s->co)};
             if (way > 3) d.x[pixels - 1] = (tn_real)NAN, d.x[pixels / 2] = (tn_real)(way > 4 ? INFINITY : 0);
-            tn_real *y = room(n), *place = room(n), *other = room(n), *elsewhere = room(n);
-            rows_run(levels[0], s, &d, way & 1, way & 2, y, place);
+            tn_real *y = aligned_room(n), *place = aligned_room(n), *other = aligned_room(n),
+                    *elsewhere = aligned_room(n);
+            rows_run(level[0], s, &d, way & 1, way & 2, y, place);
             if (way == 1) rows_close(s, &d, y, place);
-            for (int l = 1; l < level_count; l++) {
-                rows_run(levels[l], s, &d, way & 1, way & 2, other, elsewhere);
+            for (int l = 1; l < levels; l++) {
+                rows_run(level[l], s, &d, way & 1, way & 2, other, elsewhere);
                 for (size_t a = 0; a < n; a++)
                     if ((memcmp(&y[a], &other[a], sizeof *y) != 0 && !(isnan(y[a]) && isnan(other[a])))
                         || place[a] != elsewhere[a])
-                        fail_msg("%s: shape %zu, element %zu is %a at %g, not %a at %g", levels[l]->name, i,
-                                 a, (double)other[a], (double)elsewhere[a], (double)y[a], (double)place[a]);
+                        fail_msg("%s: shape %zu, element %zu is %a at %g, not %a at %g", level[l]->name, i, a,
+                                 (double)other[a], (double)elsewhere[a], (double)y[a], (double)place[a]);
             }
             if (way > 3) assert_true(s->h % 2 || s->w % 2 || isnan(y[n - 1]));
             free(d.x), free(d.w), free(d.bias), free(y), free(place), free(other), free(elsewhere);
@@ -156,8 +113,8 @@ static void rows_direct(const rows_shape *s, const rows_data *d, int relu, tn_re
                 const int row = 2 * (q / across) + i / 2, col = 2 * (q % across) + i % 2;
                 tn_real sum = 0;
                 for (int t = 0; t < terms; t++)
-                    sum = fused(d->x[(t / 25 * s->h + row + t % 25 / 5) * s->w + col + t % 5],
-                                d->w[o * terms + t], sum);
+                    sum = FMA(d->x[(t / 25 * s->h + row + t % 25 / 5) * s->w + col + t % 5],
+                              d->w[o * terms + t], sum);
                 sum += d->bias[o];
                 if (relu && sum < 0) sum = 0;
                 if (i == 0 || (!isnan(*y) && !(sum <= *y))) *y = sum, *place = (tn_real)i;
@@ -224,10 +181,6 @@ static double tolerance(const oddity *e) {
     return 1e-4 * (x > 1 && isfinite(x) ? x : 1) * (w > 1 && isfinite(w) ? w : 1);
 }
 
-static int same(tn_real a, tn_real b) {
-    return a == b || (isnan(a) && isnan(b));
-}
-
 static void check(const char *name, size_t number, size_t at, int exact, double off, tn_real y, tn_real place,
                   tn_real want, tn_real want_place) {
     const int close = same(y, want) || (!exact && fabs((double)y - (double)want) <= off);
@@ -243,16 +196,16 @@ static void like_direct(const rows_shape *s, size_t number, int where, int relu)
     rows_data d = {random_reals((size_t)(s->ci * s->h * s->w)), random_reals((size_t)(s->co * s->ci * 25)),
                    random_reals((size_t)s->co)};
     const int row = put_oddity(e, where, s, &d);
-    tn_real *want = room(n), *want_place = room(n), *plain = room(n), *y = room(n), *place = room(n),
-            *plain_place = room(n);
+    tn_real *want = aligned_room(n), *want_place = aligned_room(n), *plain = aligned_room(n),
+            *y = aligned_room(n), *place = aligned_room(n), *plain_place = aligned_room(n);
     rows_direct(s, &d, relu, want, want_place);
-    for (int l = 0; l < level_count; l++) {
-        rows_run(levels[l], s, &d, 1, relu, y, place);
+    for (int l = 0; l < levels; l++) {
+        rows_run(level[l], s, &d, 1, relu, y, place);
         if (l == 0) memcpy(plain, y, n * sizeof *y), memcpy(plain_place, place, n * sizeof *place);
         for (size_t a = 0; a < n; a++) {
             const int exact = is_exact(e, (int)a / across % down, row);
-            check(levels[l]->name, number, a, exact, tolerance(e), y[a], place[a], want[a], want_place[a]);
-            check(levels[l]->name, number, a, 1, 0, y[a], place[a], plain[a], plain_place[a]);
+            check(level[l]->name, number, a, exact, tolerance(e), y[a], place[a], want[a], want_place[a]);
+            check(level[l]->name, number, a, 1, 0, y[a], place[a], plain[a], plain_place[a]);
         }
     }
     free(d.x), free(d.w), free(d.bias);
@@ -301,7 +254,7 @@ static void layer_like_direct(tn_tape *t, const layer_shape *s, size_t number, i
     if (e->next != 0) pixel[1] = e->next;
     if (e->w != 0) w[(s->co - 1) * s->ci * 25 + 5 * e->taps + 2] = e->w;
     if (e->bias != 0) bias[s->co - 1] = e->bias;
-    tn_real *y = room(n), *alone = room(n), *want = room(n);
+    tn_real *y = aligned_room(n), *alone = aligned_room(n), *want = aligned_room(n);
     unsigned char *winner = calloc(2 * n, 1), *want_winner = winner + n;
     assert_non_null(winner);
     tn_conv_pool_forward(t, &direct, x, w, bias, want, want_winner);
