@@ -4,7 +4,8 @@
  * time, images dealt to a fixed number of chunks. By shape, lanes run over the pixels of a row (few filters or short sums)
  * or over the output channels; both add the terms of an element in the order of the weights, as the product over columns
  * does, so which of them runs changes no bit. 3 x 3 windows with enough channels, and 5 x 5 ones before 2 x 2 pooling, go by
- * Winograd's algorithm unless the caller asked for direct sums. Strides, dilation and groups are left to the columns.
+ * Winograd's algorithm unless the caller asked for direct sums. Strides, dilation and groups are left to the columns. An
+ * input gradient without strides is such a pass, too, with other weights (ops_conv.c).
  */
 #include "conv_pool.h"
 #include "conv_winograd.h"

@@ -9,8 +9,7 @@ enum {
     LEAST_WEIGHTS = 1 << 19,
     LEAST_BATCH = 32, /* with fewer, weights that are packed once are worth more */
     LEAST_BATCH_BACK = 16,
-    ROWS_EACH =
-        64, /* packed weights are worth reading once a thread for so many samples, which then stay with theirs */
+    ROWS_EACH = 64, /* samples a thread for which it reads all packed weights, so that they stay with it */
     CHUNKS = 16,
     WORD = 64,           /* bits of a mask */
     UNIT = 2 * TN_NR_MAX /* columns that chunks are made of: the widest panel, of four vectors */

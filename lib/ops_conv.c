@@ -3,9 +3,10 @@
  * Convolution: conv2d, conv2d_dx and conv2d_dw are the three partial derivatives of one trilinear form
  * sum g[n,o,p] w[o,c,k] x[n,c,window(p,k)], so each one's rule is the other two, and any order of derivative exists.
  *
- * All three cut an image into blocks of output rows whose windows, copied into the columns of a matrix, stay in the
- * second-level cache, and multiply there. Images are dealt to chunks; the weight gradient keeps one sum for each of a
- * fixed number of slices of the batch and adds these up in order, so no bit depends on the number of threads.
+ * Forward, and the input gradient without strides, go by conv_forward.c where that has their shape. Else an image is cut
+ * into blocks of output rows whose windows, copied into the columns of a matrix, stay in the second-level cache, and multiply
+ * there. Images are dealt to chunks; the weight gradient keeps one sum for each of a fixed number of slices of the batch
+ * and adds these up in order, so no bit depends on the number of threads.
  */
 #include "conv.h"
 #include "kernels/kernels.h"
